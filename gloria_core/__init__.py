@@ -1,0 +1,1 @@
+"""Gloria: consistent character video from content anchors, without any host application."""

@@ -1,0 +1,76 @@
+"""Every sound on common ground: mono, 16 kHz, at one speaking level."""
+
+import math
+from fractions import Fraction
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from ..errors import AudioError
+
+SAMPLE_RATE = 16000
+"""Rate in Hz of all analysis."""
+HOP = 160
+"""Samples from one short-time window to the next: 10 ms."""
+WINDOW = 400
+"""Samples in one short-time window: 25 ms."""
+SPEECH_LEVEL = 0.1
+"""RMS (full scale 1) that the loud tenth of the speaking time is brought to: -20 dB."""
+_LOUDEST_GAIN = 100.0
+"""At most +40 dB, so that the hiss of a silent recording is not taken for speech."""
+_LONGEST_RATIO = 2000
+"""Largest denominator of a resampling ratio: exact for every usual rate, and under 1 ms an hour for odd ones."""
+
+
+def prepare(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Mix to mono, resample, and bring to the speaking level.
+
+    The level is measured over the whole waveform, so a video's features do not depend on how it is cut into chunks: pass the
+    whole sound each time, and choose the part by its frames.
+
+    Args:
+        waveform: (channels, samples), any sample rate, full scale 1.
+        sample_rate: in Hz.
+
+    Returns:
+        (samples,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: the waveform has no samples, is no waveform, or holds numbers that are not finite.
+    """
+    if waveform.ndim != 2 or not waveform.is_floating_point():
+        raise AudioError(
+            f"The sound is {waveform.dtype} of shape {tuple(waveform.shape)}; give floats of shape (channels, samples)."
+        )
+    if waveform.numel() == 0:
+        raise AudioError("The sound is 0 s long; load a file with speech in it.")
+    if sample_rate < 1:
+        raise AudioError(f"The sample rate is {sample_rate} Hz; it must be positive, such as 44100 or 48000.")
+    mono = waveform.detach().float().cpu().mean(0)  # (samples,)
+    if not bool(mono.isfinite().all()):
+        raise AudioError("The sound holds numbers that are not finite (NaN or infinity); export the file again.")
+    sound = _resample(mono, sample_rate)
+    return sound * speaking_gain(sound)
+
+
+def _resample(mono: Tensor, sample_rate: int) -> Tensor:
+    ratio = Fraction(sample_rate, SAMPLE_RATE).limit_denominator(_LONGEST_RATIO)
+    if ratio == 1:
+        return mono
+    if ratio.numerator == 0 or ratio > _LONGEST_RATIO:
+        raise AudioError(f"The sample rate is {sample_rate} Hz; use one between 1 kHz and 1 MHz, such as 48000.")
+    return torchaudio.functional.resample(mono, ratio.numerator, ratio.denominator)
+
+
+def speaking_gain(sound: Tensor) -> float:
+    """Return the factor that brings speech (samples,) at 16 kHz to SPEECH_LEVEL; 1 for digital silence."""
+    missing = max(HOP - sound.shape[0], 0)
+    blocks = torch.nn.functional.pad(sound, (0, missing)).unfold(0, HOP, HOP)  # (blocks, HOP)
+    levels = blocks.square().mean(1).sqrt()
+    peak = float(levels.max())
+    if peak == 0:
+        return 1.0
+    speaking = levels[levels > 0.03 * peak].sort().values
+    level = float(speaking[math.floor(0.9 * (speaking.shape[0] - 1))])
+    return min(SPEECH_LEVEL / level, _LOUDEST_GAIN)

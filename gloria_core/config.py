@@ -1,0 +1,200 @@
+"""The model as data: every architectural choice is a field here, is saved with the weights, and is read back from them."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, Self, TypeVar
+
+from .errors import ConfigError
+from .types import EXPRESSIONS, VIEWS, AnchorRole
+
+T = TypeVar("T")
+
+
+def _from_mapping(cls: type[T], values: dict[str, Any]) -> T:
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{cls.__name__} has no field {', '.join(unknown)}; it has: {', '.join(sorted(known))}.")
+    return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnchorConfig:
+    """How anchors are placed and attended to. Paper: 4.1; the numbers are ours (the paper's are not public)."""
+
+    mode: Literal["joint", "cached"] = "joint"
+    """``joint``: all tokens attend to all. ``cached``: each anchor sees itself alone, so its keys and values are
+    computed once for a whole video."""
+    timestep: Literal["zero", "shared"] = "zero"
+    """``zero``: anchors and the clean prefix carry timestep 0. ``shared``: they carry the video's timestep."""
+    global_position: int = 40
+    """Temporal RoPE position of the global anchor, in latent frames."""
+    view_position: int = 80
+    """Temporal RoPE position of the first viewpoint anchor."""
+    view_step: int = 40
+    """Distance between two viewpoint anchors."""
+    expression_position: int = 240
+    """Temporal RoPE position of the first expression anchor."""
+    expression_step: int = 40
+    """Distance between two expression anchors."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("joint", "cached"):
+            raise ConfigError(f"anchors.mode is {self.mode!r}; use 'joint' or 'cached'.")
+        if self.timestep not in ("zero", "shared"):
+            raise ConfigError(f"anchors.timestep is {self.timestep!r}; use 'zero' or 'shared'.")
+        if self.mode == "cached" and self.timestep == "shared":
+            raise ConfigError("anchors.mode 'cached' needs anchors.timestep 'zero': a cache cannot follow the timestep.")
+
+    def position(self, role: AnchorRole, slot: str) -> int:
+        """Return the temporal RoPE position of a slot, in latent frames."""
+        match role:
+            case AnchorRole.GLOBAL:
+                return self.global_position
+            case AnchorRole.VIEW:
+                return self.view_position + self.view_step * VIEWS.index(slot)
+            case AnchorRole.EXPRESSION:
+                return self.expression_position + self.expression_step * EXPRESSIONS.index(slot)
+
+    @property
+    def smallest_spacing(self) -> int:
+        """The longest chunk, in latent frames, whose distances to two anchors cannot be confused."""
+        slots = [(AnchorRole.GLOBAL, "")]
+        slots += [(AnchorRole.VIEW, v) for v in VIEWS] + [(AnchorRole.EXPRESSION, e) for e in EXPRESSIONS]
+        places = sorted([0, *(self.position(role, slot) for role, slot in slots)])
+        return min(b - a for a, b in zip(places, places[1:], strict=False))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioConfig:
+    """The audio branch. Paper: 4.2; the numbers are ours."""
+
+    kind: Literal["mel", "wav2vec2"] = "wav2vec2"
+    """Which extractor made the features that the branch was trained on."""
+    feature_dim: int = 1024
+    """Width A of one row of features."""
+    dim: int = 2048
+    """Width of the learned projection of the features."""
+    every: int = 2
+    """The branch stands in blocks 0, every, 2 every, ..."""
+    window: int = 8
+    """Pixel frames that one latent frame hears."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("mel", "wav2vec2"):
+            raise ConfigError(f"audio.kind is {self.kind!r}; use 'mel' or 'wav2vec2'.")
+        for name in ("feature_dim", "dim", "every", "window"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"audio.{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """A Gloria transformer. The defaults are Wan 2.1's T2V 1.3B. Source: wan.md section 1."""
+
+    name: str = "gloria"
+    """Shown to the user."""
+    in_channels: int = 16
+    """Channels of the model's input; 36 where a mask (4) and an image latent (16) are concatenated."""
+    out_channels: int = 16
+    """Channels of the latent."""
+    dim: int = 1536
+    """Width D of a token."""
+    ffn_dim: int = 8960
+    """Width of the feed-forward layer."""
+    num_heads: int = 12
+    """Attention heads N; the head dimension is dim / num_heads."""
+    num_layers: int = 30
+    """Transformer blocks."""
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    """Latent frames, rows and columns in one token."""
+    text_dim: int = 4096
+    """Width of a row of the text encoder's output."""
+    text_length: int = 512
+    """Rows of text that the model was trained with; shorter prompts are padded with zero rows."""
+    freq_dim: int = 256
+    """Width of the timestep's sinusoid."""
+    eps: float = 1e-6
+    """Added to variances in the norms."""
+    clip_dim: int = 0
+    """Width of CLIP vision features (1280 in Wan 2.1 I2V); 0 means no image branch."""
+    clip_length: int = 257
+    """CLIP tokens for each image, used where ``clip_positions`` is set."""
+    clip_positions: int = 0
+    """Learned positions on CLIP tokens (514 in FLF2V, two images); 0 means none."""
+    latent_std: tuple[float, ...] = ()
+    """Per-channel standard deviation of clean latents. Where given, the output is preconditioned with the best linear
+    guess of the velocity (see ``model.dit``); empty for Wan."""
+    anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    """Placing of anchors and the attention mode."""
+    audio: AudioConfig | None = None
+    """The audio branch; None means that the model is deaf."""
+    codec: str = "wan2.1"
+    """Which latent space the model works in: ``wan2.1``, ``wan2.2`` or ``nano``."""
+    fps: float = 24.0
+    """Frame rate that the model was trained at."""
+    chunk_latents: int = 32
+    """Latent frames of a training clip, and of a chunk unless the user says otherwise."""
+    temporal_stride: int = 4
+    """Pixel frames in each latent frame after the first."""
+    spatial_stride: int = 8
+    """Pixels in one latent row or column."""
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ConfigError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}.")
+        if self.head_dim % 2 or self.head_dim < 12:
+            raise ConfigError(f"dim / num_heads is {self.head_dim}; RoPE needs an even head of at least 12.")
+        if self.patch_size[0] != 1:
+            raise ConfigError(f"patch_size {self.patch_size} joins latent frames; the first number must be 1.")
+        if self.latent_std and len(self.latent_std) != self.out_channels:
+            raise ConfigError(f"latent_std has {len(self.latent_std)} values; the latent has {self.out_channels} channels.")
+        if any(s <= 0 for s in self.latent_std):
+            raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
+        if self.chunk_latents > self.anchors.smallest_spacing:
+            raise ConfigError(
+                f"chunk_latents is {self.chunk_latents}, but two anchors stand only {self.anchors.smallest_spacing} "
+                "positions apart: a longer chunk would confuse them. Space the anchors wider or shorten the chunk."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width K of one attention head."""
+        return self.dim // self.num_heads
+
+    @property
+    def has_image_channels(self) -> bool:
+        """Whether the input carries a mask and an image latent behind the noisy latent (Wan I2V)."""
+        return self.in_channels > self.out_channels
+
+    def with_mode(self, mode: Literal["joint", "cached"]) -> Self:
+        """Return the same model in another attention mode."""
+        return replace(self, anchors=replace(self.anchors, mode=mode))
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Build a configuration from parsed JSON or TOML; unknown names raise ConfigError."""
+        values = dict(values)
+        if isinstance(values.get("anchors"), dict):
+            values["anchors"] = _from_mapping(AnchorConfig, values["anchors"])
+        if isinstance(values.get("audio"), dict):
+            values["audio"] = _from_mapping(AudioConfig, values["audio"])
+        for name in ("patch_size", "latent_std"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return _from_mapping(cls, values)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """Build a configuration from JSON text; text that is not a JSON object raises ConfigError."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"The model's configuration is not JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"The model's configuration is a {type(values).__name__}; a JSON object is needed.")
+        return cls.from_mapping(values)

@@ -1,0 +1,197 @@
+"""Wan's transformer block with room for foreign keys and values and a parallel audio branch.
+
+Key names and numerics follow Wan (wan.md sections 1 and 2); ``audio_attn`` is ours.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..protocols import Attention
+from .rope import Rope, rotate
+
+KV = tuple[Tensor, Tensor]
+"""Keys (turned by their positions) and values, each (B, S, D)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modulation:
+    """AdaLN parameters of runs of tokens that share a timestep: ``values`` (B, S, n, D), run s is ``lengths[s]`` long."""
+
+    values: Tensor
+    lengths: Tensor | None = None
+
+    def spread(self, bias: Tensor) -> tuple[Tensor, ...]:
+        """Add the block's own table (1, n, D) and return its n parts, each broadcastable to (B, L, D)."""
+        parts = (self.values + bias.to(self.values).unsqueeze(1)).unbind(2)
+        if self.lengths is None:
+            return parts
+        return tuple(torch.repeat_interleave(part, self.lengths, dim=1) for part in parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """What video tokens listen to besides each other."""
+
+    text: Tensor | None = None
+    """Embedded text (B, L_text, D)."""
+    image: Tensor | None = None
+    """Embedded CLIP tokens (B, L_clip, D)."""
+    audio: Tensor | None = None
+    """Embedded audio windows (B, T, W, D_audio)."""
+    num_audio_tokens: int = 0
+    """Tokens at the start of the sequence that hear the audio."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The host's transformer options, handed on to the attention callable."""
+
+
+def repeat_batch(x: Tensor, batch_size: int) -> Tensor:
+    """Repeat each row of (Ba, ...) for the clips that share it: clip b takes row b // (B / Ba)."""
+    if x.shape[0] == batch_size:
+        return x
+    if x.shape[0] == 1:
+        return x.expand(batch_size, *x.shape[1:])
+    return torch.repeat_interleave(x, batch_size // x.shape[0], dim=0)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with RMS-normed queries and keys and rotary positions."""
+
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        self.heads, self.attention = config.num_heads, attention
+        self.q, self.k, self.v, self.o = (ops.Linear(config.dim, config.dim, **factory) for _ in range(4))
+        self.norm_q = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
+        self.norm_k = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
+
+    def forward(self, x: Tensor, table: Rope, foreign: list[KV], options: dict[str, Any]) -> tuple[Tensor, KV]:
+        """Attend from x (B, L, D) to itself and to foreign keys and values; return the result and x's own K and V."""
+        q = rotate(self.norm_q(self.q(x)), self.heads, table)
+        own = rotate(self.norm_k(self.k(x)), self.heads, table), self.v(x)
+        k, v = own
+        if foreign:
+            k = torch.cat([k, *(repeat_batch(fk, len(x)) for fk, _ in foreign)], dim=1)
+            v = torch.cat([v, *(repeat_batch(fv, len(x)) for _, fv in foreign)], dim=1)
+        return self.o(self.attention(q, k, v, self.heads, transformer_options=options)), own
+
+
+class CrossAttention(nn.Module):
+    """Attention from tokens to text, and to CLIP tokens where the model has that branch."""
+
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        self.heads, self.attention = config.num_heads, attention
+        self.q, self.k, self.v, self.o = (ops.Linear(config.dim, config.dim, **factory) for _ in range(4))
+        self.norm_q = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
+        self.norm_k = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
+        if config.clip_dim:
+            self.k_img, self.v_img = (ops.Linear(config.dim, config.dim, **factory) for _ in range(2))
+            self.norm_k_img = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
+
+    def forward(self, x: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
+        """Attend from x (B, L, D); return the result and the normed queries, which the audio branch shares."""
+        q = self.norm_q(self.q(x))
+        out = self.attention(
+            q, self.norm_k(self.k(given.text)), self.v(given.text), self.heads, transformer_options=given.options
+        )
+        if given.image is not None:
+            k, v = self.norm_k_img(self.k_img(given.image)), self.v_img(given.image)
+            out = out + self.attention(q, k, v, self.heads, transformer_options=given.options)
+        return self.o(out), q
+
+
+class AudioAttention(nn.Module):
+    """Attention of each latent frame's tokens to that frame's window of sound. Paper: 4.2."""
+
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        assert config.audio is not None
+        self.heads, self.attention = config.num_heads, attention
+        self.k = ops.Linear(config.audio.dim, config.dim, **factory)
+        self.v = ops.Linear(config.audio.dim, config.dim, **factory)
+        self.o = ops.Linear(config.dim, config.dim, **factory)
+
+    def forward(self, q: Tensor, audio: Tensor, options: dict[str, Any]) -> Tensor:
+        """Attend from the text branch's queries (B, T*n, D) to windows (B, T, W, D_audio)."""
+        frames = audio.shape[1]
+        q = rearrange(q, "b (t n) d -> (b t) n d", t=frames)
+        windows = rearrange(audio, "b t w a -> (b t) w a")
+        out = self.attention(q, self.k(windows), self.v(windows), self.heads, transformer_options=options)
+        return self.o(rearrange(out, "(b t) n d -> b (t n) d", t=frames))
+
+
+class Block(nn.Module):
+    """Self-attention, text (with image and audio) cross-attention, feed-forward; the first and last under AdaLN."""
+
+    def __init__(
+        self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any], *, hears: bool
+    ) -> None:
+        super().__init__()
+        dim = config.dim
+        self.norm1 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=False, **factory)
+        self.self_attn = SelfAttention(config, attention, ops, factory)
+        self.norm3 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=True, **factory)
+        self.cross_attn = CrossAttention(config, attention, ops, factory)
+        self.audio_attn = AudioAttention(config, attention, ops, factory) if hears else None
+        self.norm2 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=False, **factory)
+        self.ffn = nn.Sequential(
+            ops.Linear(dim, config.ffn_dim, **factory),
+            nn.GELU(approximate="tanh"),
+            ops.Linear(config.ffn_dim, dim, **factory),
+        )
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
+
+    def forward(
+        self, x: Tensor, modulation: Modulation, table: Rope, foreign: list[KV], given: Conditions
+    ) -> tuple[Tensor, KV]:
+        """Transform tokens.
+
+        Args:
+            x: tokens (B, L, D).
+            modulation: AdaLN parameters of the tokens' timesteps, n = 6.
+            table: the tokens' rotations.
+            foreign: keys and values of tokens outside x that x may look at.
+            given: text, image and audio; without text no cross-attention is done (clean tokens of the cached mode).
+
+        Returns:
+            The tokens (B, L, D), and their keys and values.
+        """
+        shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.spread(self.modulation)
+        attended, own = self.self_attn(
+            torch.addcmul(shift_sa, self.norm1(x), 1 + scale_sa), table, foreign, given.options
+        )
+        x = torch.addcmul(x, attended, gate_sa)
+        if given.text is not None:
+            x = x + self._listen(x, given)
+        x = torch.addcmul(x, self.ffn(torch.addcmul(shift_ffn, self.norm2(x), 1 + scale_ffn)), gate_ffn)
+        return x, own
+
+    def _listen(self, x: Tensor, given: Conditions) -> Tensor:
+        heard, q = self.cross_attn(self.norm3(x), given)
+        if self.audio_attn is None or given.audio is None:
+            return heard
+        n = given.num_audio_tokens
+        sound = self.audio_attn(q[:, :n], given.audio, given.options)
+        if n < x.shape[1]:
+            sound = torch.nn.functional.pad(sound, (0, 0, 0, x.shape[1] - n))
+        return heard + sound
+
+
+class Head(nn.Module):
+    """The last norm and projection, under AdaLN by the time embedding itself."""
+
+    def __init__(self, config: ModelConfig, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        numbers = config.out_channels * config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
+        self.norm = ops.LayerNorm(config.dim, eps=config.eps, elementwise_affine=False, **factory)
+        self.head = ops.Linear(config.dim, numbers, **factory)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim, **factory))
+
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """Project tokens (B, L, D) to (B, L, pt*ph*pw*C); the modulation's n is 2."""
+        shift, scale = modulation.spread(self.modulation)
+        return self.head(torch.addcmul(shift, self.norm(x), 1 + scale))

@@ -1,0 +1,83 @@
+"""What turns numbers into tokens: patches, timestep, text, CLIP vision and audio. Source: wan.md sections 1 and 2."""
+
+import math
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import AudioConfig
+from ..errors import AudioError
+
+
+def sinusoid(timestep: Tensor, dim: int) -> Tensor:
+    """Return [cos | sin] features (..., dim) of timesteps in 0..1000, computed in float64, given in float32."""
+    half = dim // 2
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float64, device=timestep.device) / half)
+    angle = timestep.double().unsqueeze(-1) * frequency
+    return torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+
+
+def pad_to_patch(x: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Repeat the first rows and columns of (B, C, T, h, w) behind the last until both divide by the patch."""
+    rows, columns = (-x.shape[-2]) % patch[1], (-x.shape[-1]) % patch[2]
+    if rows or columns:
+        x = torch.nn.functional.pad(x, (0, columns, 0, rows, 0, 0), mode="circular")
+    return x
+
+
+def unpatchify(tokens: Tensor, grid: tuple[int, int, int], patch: tuple[int, int, int]) -> Tensor:
+    """Lay the head's features (B, L, pt*ph*pw*C), channels last, out as (B, C, T, h, w)."""
+    t, h, w = grid
+    pt, ph, pw = patch
+    return rearrange(
+        tokens, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw
+    )
+
+
+class ClipEmbedding(nn.Module):
+    """Projects CLIP vision tokens (B, 257 or 514, 1280) to (B, n, D)."""
+
+    def __init__(self, clip_dim: int, dim: int, positions: int, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(
+            ops.LayerNorm(clip_dim, **factory),
+            ops.Linear(clip_dim, clip_dim, **factory),
+            nn.GELU(),
+            ops.Linear(clip_dim, dim, **factory),
+            ops.LayerNorm(dim, **factory),
+        )
+        self.emb_pos = nn.Parameter(torch.empty(1, positions, clip_dim, **factory)) if positions else None
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Return the projected tokens, with learned positions where the model has them (first and last frame)."""
+        if self.emb_pos is not None:
+            clip = clip.reshape(-1, self.emb_pos.shape[1], clip.shape[-1]) + self.emb_pos.to(clip)
+        return self.proj(clip)
+
+
+class AudioEmbedding(nn.Module):
+    """Projects windows of audio features (B, T, W, A) to (B, T, W, D_audio) and marks each frame's place in its window.
+
+    Paper: 4.2. The place is ours: without it a window would be a bag of frames.
+    """
+
+    def __init__(self, config: AudioConfig, ops: Any, factory: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+        self.proj = nn.Sequential(
+            ops.Linear(config.feature_dim, config.dim, **factory), nn.SiLU(), ops.Linear(config.dim, config.dim, **factory)
+        )
+        self.position = ops.Embedding(config.window, config.dim, **factory)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Project; raises AudioError where the windows are not (B, T, W, A) of this model."""
+        if windows.ndim != 4 or windows.shape[2:] != (self.config.window, self.config.feature_dim):
+            raise AudioError(
+                f"The audio windows have the shape {tuple(windows.shape)}; this model needs (batch, latent frames, "
+                f"{self.config.window}, {self.config.feature_dim}) {self.config.kind} features: encode the sound with "
+                "the extractor that belongs to the model."
+            )
+        place = self.position(torch.arange(self.config.window, device=windows.device))
+        return self.proj(windows) + place.to(windows.dtype)

@@ -1,0 +1,33 @@
+"""Noise levels that a solver steps through."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+
+def flow_sigmas(num_steps: int, shift: float) -> Tensor:
+    """Return the noise levels from pure noise to a clean picture.
+
+    A uniform grid from 1 to 0, bent by ``shift``: s' = shift * s / (1 + (shift - 1) * s).
+
+    Args:
+        num_steps: solver steps, at least 1.
+        shift: 1 leaves the grid uniform; a larger value spends more steps at high noise. Wan uses 3 to 12.
+
+    Returns:
+        float32 noise levels (num_steps + 1,), strictly falling from exactly 1 to exactly 0.
+
+    Raises:
+        ConfigError: a number is out of its range.
+
+    Source: wan.md section 6.
+    """
+    if num_steps < 1:
+        raise ConfigError(f"The number of steps is {num_steps}; sampling needs at least 1 (8 to 50 are usual).")
+    if not (math.isfinite(shift) and shift > 0):
+        raise ConfigError(f"The shift is {shift}; it must be a positive number (1 is neutral, 3 to 8 are usual).")
+    grid = torch.linspace(1.0, 0.0, num_steps + 1, dtype=torch.float64)
+    return (shift * grid / (1.0 + (shift - 1.0) * grid)).float()

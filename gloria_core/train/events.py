@@ -1,0 +1,40 @@
+"""The run's diary: one JSON object a line, so that a plot or a page can follow a run while it is written."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends events to a file; writes nothing where the path is None (processes other than the first)."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Write to ``path``, after what is there already."""
+        self._path = path
+
+    def write(self, event: str, **fields: object) -> None:
+        """Append one event with its time; numbers are rounded to six digits, NaN and infinity become null."""
+        if self._path is None:
+            return
+        line = {"event": event, "time": round(time.time(), 2), **{key: _plain(value) for key, value in fields.items()}}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_events(path: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """Return the events of a run, or those of one kind; a last line that was cut off is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    events: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
+    return [item for item in events if event in (None, item["event"])]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,191 @@
+"""From gradients to better weights: which parameters, which optimiser, which rate, and the running average."""
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .config import OptimConfig, RunConfig
+
+
+def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Return every parameter under its full name, ``module.path.in.module``."""
+    return {f"{key}.{name}": p for key, module in modules.items() for name, p in module.named_parameters()}
+
+
+def select_trained(modules: Mapping[str, nn.Module], config: RunConfig) -> dict[str, nn.Parameter]:
+    """Return the parameters that the configuration trains, and switch the gradients of all others off.
+
+    Raises:
+        ConfigError: a pattern matches no parameter, or nothing is left to train.
+    """
+    parameters = named_parameters(modules)
+    for setting in ("train", "freeze"):
+        for pattern in getattr(config, setting):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in parameters):
+                raise ConfigError(
+                    f"run.{setting} has the pattern {pattern!r}, which matches no parameter; "
+                    f"names look like {next(iter(parameters))!r}."
+                )
+    trained: dict[str, nn.Parameter] = {}
+    for name, parameter in parameters.items():
+        chosen = matches(name, config.train) and not matches(name, config.freeze)
+        parameter.requires_grad_(chosen)
+        if chosen:
+            trained[name] = parameter
+    if not trained:
+        raise ConfigError("run.train and run.freeze leave no parameter to train; freeze fewer.")
+    return trained
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a parameter's name fits one of the shell-like patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """Return AdamW, or AdamW and Muon, over the trained parameters; each group remembers its ``base_lr``."""
+    matrices = {
+        name: p
+        for name, p in trained.items()
+        if config.kind == "muon" and p.ndim == 2 and matches(name, config.muon_params)
+    }
+    if config.kind == "muon" and not matrices:
+        raise ConfigError(
+            f"optim.muon_params {list(config.muon_params)} matches no trained matrix; use adamw or other names."
+        )
+    rest = [p for name, p in trained.items() if name not in matrices]
+    optimizers: list[torch.optim.Optimizer] = []
+    if rest:
+        groups = [
+            {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+    if matrices:
+        muon = torch.optim.Muon(
+            list(matrices.values()),
+            lr=config.muon_lr,
+            weight_decay=config.weight_decay,
+            momentum=config.muon_momentum,
+            ns_steps=config.muon_steps,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        optimizers.append(muon)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimizers
+
+
+def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
+    """Return the share of the full learning rate in a step (the first is 0): warm-up, constant, cool-down."""
+    rise = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
+    left = total_steps - step
+    fall = left / config.cooldown_steps if left < config.cooldown_steps else 1.0
+    return min(rise, fall)
+
+
+def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float, config: OptimConfig) -> None:
+    """Set every group's rate to ``factor`` times the configured one."""
+    for optimizer in optimizers:
+        base = config.muon_lr if isinstance(optimizer, torch.optim.Muon) else config.lr
+        for group in optimizer.param_groups:
+            group["lr"] = base * factor
+
+
+class Gradients:
+    """The gradients of all trained parameters as views into one flat vector, with room for a few numbers behind them.
+
+    One vector makes zeroing, averaging over processes, and clipping one operation each, and lets losses and the wish
+    to stop travel with the gradients in one message. A parameter that a batch does not use has a gradient of zero.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], num_extra: int = 0) -> None:
+        """Lay the vector out and make every parameter's ``grad`` a view of it."""
+        self._parameters = list(parameters)
+        count = sum(p.numel() for p in self._parameters)
+        self.flat = torch.zeros(count + num_extra, device=self._parameters[0].device)
+        self.grad, self.extra = self.flat[:count], self.flat[count:]
+        parts = torch.split(self.grad, [p.numel() for p in self._parameters])
+        self._views = [part.view_as(p) for part, p in zip(parts, self._parameters, strict=True)]
+        self.zero()
+
+    def zero(self) -> None:
+        """Set gradients and extra numbers to zero."""
+        self.flat.zero_()
+        for parameter, view in zip(self._parameters, self._views, strict=True):
+            parameter.grad = view
+
+    def clip(self, max_norm: float) -> float:
+        """Scale the gradients down to a norm of at most ``max_norm`` (0: leave them) and return the norm they had."""
+        norm = float(torch.linalg.vector_norm(self.grad))
+        if 0.0 < max_norm < norm:
+            self.grad.mul_(max_norm / norm)
+        return norm
+
+
+class Ema:
+    """A running average of the trained parameters."""
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
+        """Start the average at the present weights."""
+        self.decay = decay
+        self._parameters = dict(trained)
+        self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in trained.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take the weights in after a step (the first is 0), with a decay of at most (1 + step) / (10 + step)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights: list[Tensor] = [p.detach() for p in self._parameters.values()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average into the networks for the length of a ``with`` block, without a copy."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def load(self, average: Mapping[str, Tensor]) -> None:
+        """Take an average back out of a checkpoint."""
+        for name, tensor in self.average.items():
+            tensor.copy_(average[name])
+
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.data, self.average[name] = self.average[name], parameter.data
+
+
+def optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:
+    """Return the optimisers' state as plain dictionaries of tensors and numbers."""
+    return [optimizer.state_dict() for optimizer in optimizers]
+
+
+def load_optimizer_state(optimizers: Sequence[torch.optim.Optimizer], states: Sequence[dict[str, Any]]) -> None:
+    """Put saved state back.
+
+    Raises:
+        ConfigError: the state belongs to other optimisers or other parameters.
+    """
+    sizes = [[len(group["params"]) for group in o.param_groups] for o in optimizers]
+    saved = [[len(group["params"]) for group in state["param_groups"]] for state in states]
+    if sizes != saved:
+        raise ConfigError(
+            f"The saved optimiser state is for parameter groups of {saved} tensors, this run's groups have {sizes}; "
+            "resume with the same optim.kind, optim.muon_params, run.train and run.freeze, or start a new run "
+            "with run.init_from."
+        )
+    for optimizer, state in zip(optimizers, states, strict=True):
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, setting in zip(optimizer.param_groups, settings, strict=True):
+            group.update(setting)

@@ -1,0 +1,29 @@
+"""Every node of the pack, in the order in which a workflow uses them."""
+
+from .anchors import AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
+from .audio import AudioEncoder, LoadSpeech
+from .host.api import ComfyExtension, io
+from .load import LoadDiT, Nano, NanoCharacter
+from .sample import ChunkedLongSampler, PromptSchedule
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadDiT,
+    Nano,
+    NanoCharacter,
+    ViewpointAnchor,
+    ExpressionAnchor,
+    AnchorSetBuilder,
+    ApplyAnchors,
+    LoadSpeech,
+    AudioEncoder,
+    PromptSchedule,
+    ChunkedLongSampler,
+)
+
+
+class GloriaExtension(ComfyExtension):
+    """What the host asks for the list of nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the nodes."""
+        return list(NODES)

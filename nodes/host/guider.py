@@ -1,0 +1,189 @@
+"""Sampling one chunk with the host's samplers, guided by text and by sound with a scale of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...gloria_core.errors import ConfigError
+from ...gloria_core.model import AnchorCache
+from ...gloria_core.sampling.chunks import Chunk
+from ...gloria_core.sampling.guidance import Branch, Guidance
+from ...gloria_core.sampling.long_video import ChunkJob
+from ...gloria_core.types import AnchorSet, AudioFeatures
+from ..sockets import Conditioning
+from .model import CACHE
+
+StepCallback = Callable[[Chunk, int, int], None]
+"""Called after each step with the chunk, the 0-based step and the number of steps; what it raises ends the sampling."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkPrompts:
+    """What one chunk is made from, as the host's conditionings."""
+
+    positive: Conditioning
+    negative: Conditioning | None
+    """None where the text scale needs no negative prompt."""
+
+
+class GloriaGuider(comfy.samplers.CFGGuider):
+    """The host's guider with the three branches of our guidance in place of its two."""
+
+    def __init__(
+        self, patcher: comfy.model_patcher.ModelPatcher, weights: dict[Branch, float], cache: AnchorCache
+    ) -> None:
+        super().__init__(patcher)
+        self.weights = weights
+        self.model_options = comfy.model_patcher.create_model_options_clone(patcher.model_options)
+        self.model_options.setdefault("transformer_options", {})[CACHE] = cache
+
+    def set_branches(self, branches: dict[Branch, Conditioning]) -> None:
+        """Set the conditioning of each branch; ``positive`` is a name that other packs' wrappers look for."""
+        names = {Branch.FULL: "positive", Branch.TEXT: "text", Branch.NEGATIVE: "negative"}
+        if Branch.FULL not in branches:
+            names[Branch.TEXT] = "positive"
+        self.names = {branch: names[branch] for branch in branches}
+        self.inner_set_conds({self.names[branch]: conditioning for branch, conditioning in branches.items()})
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """Return the clean guess. Guidance is linear with weights that add up to 1: guesses mix as velocities do."""
+        conds = [self.conds[self.names[branch]] for branch in self.weights]
+        guesses = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        guided = sum(weight * guess for weight, guess in zip(self.weights.values(), guesses, strict=True))
+        assert isinstance(guided, Tensor)  # at least one branch has a weight
+        return guided
+
+
+class HostChunkSampler:
+    """The ``ChunkSampler`` that ``sampling.long_video.generate`` is given inside the host.
+
+    Latents are in the space of the VAE here; the host normalises them on the way into the model.
+
+    Args:
+        patcher: a MODEL of ours.
+        sampler: the host's SAMPLER.
+        sigmas: noise levels from the model's highest to 0.
+        guidance: scales of text and sound.
+        on_step: told about each step.
+    """
+
+    def __init__(
+        self,
+        patcher: comfy.model_patcher.ModelPatcher,
+        sampler: comfy.samplers.Sampler,
+        sigmas: Tensor,
+        guidance: Guidance,
+        on_step: StepCallback,
+    ) -> None:
+        highest = float(patcher.get_model_object("model_sampling").sigma_max)
+        if len(sigmas) < 2 or float(sigmas[0]) < highest * 0.999 or float(sigmas[-1]) != 0.0:
+            ends = f"{float(sigmas[0]):g} to {float(sigmas[-1]):g}" if len(sigmas) else "nothing to nothing"
+            raise ConfigError(
+                f"The noise levels go from {ends}; each chunk is made from pure noise, so they must go from "
+                f"{highest:g} to 0. "
+                "Set denoise to 1 in the node that makes them."
+            )
+        self.patcher, self.sampler, self.sigmas = patcher, sampler, sigmas
+        self.guidance, self.on_step = guidance, on_step
+        self.cache = AnchorCache()
+
+    def __call__(self, job: ChunkJob[ChunkPrompts]) -> Tensor:
+        """Sample one chunk; a prefix is held clean by a mask, as in the host's own inpainting."""
+        self.cache.start_chunk()
+        prompts = job.conditions
+        has_audio = any("gloria_audio" in options for _, options in prompts.positive)
+        weights = self.guidance.weights(has_audio=has_audio)
+        guider = GloriaGuider(self.patcher, weights, self.cache)
+        guider.set_branches({branch: _branch(branch, prompts) for branch in weights})
+        latents = torch.zeros_like(job.noise)
+        mask = None
+        if job.prefix is not None:
+            held = job.prefix.shape[2]
+            latents[:, :, :held] = job.prefix.to(latents)
+            mask = latents.new_ones(1, 1, *latents.shape[2:])
+            mask[:, :, :held] = 0.0
+
+        def callback(step: int, _x0: Tensor, _x: Tensor, num_steps: int) -> None:
+            self.on_step(job.chunk, step, num_steps)
+
+        made = guider.sample(
+            job.noise,
+            latents,
+            self.sampler,
+            self.sigmas,
+            denoise_mask=mask,
+            callback=callback,
+            disable_pbar=True,
+            seed=job.seed,
+        )
+        return made.to(comfy.model_management.intermediate_device())
+
+
+def _branch(branch: Branch, prompts: ChunkPrompts) -> Conditioning:
+    if branch == Branch.FULL:
+        return prompts.positive
+    if branch == Branch.TEXT:
+        return without_audio(prompts.positive)
+    if prompts.negative is None:
+        raise ConfigError(
+            "The text guidance is not 1, which needs a negative prompt: connect one to 'negative' (its text may be "
+            "empty), "
+            "or set text guidance to 1."
+        )
+    return without_audio(prompts.negative)
+
+
+def with_options(conditioning: Conditioning, **options: Any) -> Conditioning:  # noqa: ANN401 - the host's option bag
+    """Return a conditioning with more options on every entry; the given one stays as it is."""
+    return [[rows, {**known, **options}] for rows, known in conditioning]
+
+
+def without_audio(conditioning: Conditioning) -> Conditioning:
+    """Return a conditioning without our sound."""
+    return [
+        [rows, {k: v for k, v in known.items() if not k.startswith("gloria_audio")}] for rows, known in conditioning
+    ]
+
+
+def with_anchors(conditioning: Conditioning, anchors: AnchorSet) -> Conditioning:
+    """Return a conditioning that carries anchors to the model."""
+    return with_options(conditioning, gloria_anchors=anchors)
+
+
+def with_audio(conditioning: Conditioning, audio: AudioFeatures, start_latent: int = 0) -> Conditioning:
+    """Return a conditioning that carries sound; the sampled latents begin at ``start_latent`` of the video."""
+    return with_options(conditioning, gloria_audio=audio, gloria_audio_start=start_latent)
+
+
+def sampler_named(name: str) -> comfy.samplers.Sampler:
+    """Return the host's SAMPLER of a name; an unknown name raises ConfigError."""
+    if name not in comfy.samplers.SAMPLER_NAMES:
+        raise ConfigError(
+            f"There is no sampler called {name!r}; use one of: {', '.join(comfy.samplers.SAMPLER_NAMES)}."
+        )
+    return comfy.samplers.sampler_object(name)
+
+
+def sigmas_for(patcher: comfy.model_patcher.ModelPatcher, sampler: str, scheduler: str, steps: int) -> Tensor:
+    """Return the noise levels that a stock KSampler would use; an unknown scheduler raises ConfigError."""
+    if scheduler not in comfy.samplers.SCHEDULER_NAMES:
+        known = ", ".join(comfy.samplers.SCHEDULER_NAMES)
+        raise ConfigError(f"There is no scheduler called {scheduler!r}; use one of: {known}.")
+    if steps < 1:
+        raise ConfigError(f"The number of steps is {steps}; sampling needs at least 1 (8 to 30 are usual).")
+    stock = comfy.samplers.KSampler(
+        patcher, steps=steps, device=patcher.load_device, sampler=sampler, scheduler=scheduler, denoise=1.0
+    )
+    return stock.sigmas
+
+
+SAMPLERS: tuple[str, ...] = tuple(comfy.samplers.SAMPLER_NAMES)
+SCHEDULERS: tuple[str, ...] = tuple(comfy.samplers.SCHEDULER_NAMES)

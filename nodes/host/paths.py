@@ -1,0 +1,70 @@
+"""Where the host keeps models, inputs and results. Only names below its own folders are taken from a workflow."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+
+from ...gloria_core.errors import CheckpointError, MediaError
+
+_SOUNDS = ("audio", "video")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlace:
+    """A place for a result that no earlier one has."""
+
+    folder: Path
+    name: str
+    """File name without an ending, numbered."""
+    subfolder: str
+    """The folder as the page's ``/view`` names it."""
+
+
+def new_output(prefix: str, width: int, height: int) -> OutputPlace:
+    """Return the next free place for a prefix such as ``gloria/video``.
+
+    Raises:
+        MediaError: the prefix leads out of the output folder.
+    """
+    root = Path(folder_paths.get_output_directory()).resolve()
+    asked = (root / os.path.dirname(os.path.normpath(prefix))).resolve()
+    if not asked.is_relative_to(root):
+        raise MediaError(f"The file name {prefix!r} leads out of the output folder; use a name such as 'gloria/video'.")
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return OutputPlace(Path(folder), f"{name}_{counter:05}_", subfolder)
+
+
+def model_files() -> list[str]:
+    """Return the names of weights files in the host's ``diffusion_models`` folders."""
+    return list(folder_paths.get_filename_list("diffusion_models"))
+
+
+def model_path(name: str) -> Path:
+    """Return the path of a weights file; an unknown name raises CheckpointError."""
+    path = folder_paths.get_full_path("diffusion_models", name)
+    if path is None:
+        raise CheckpointError(
+            f"There is no file {name!r} in models/diffusion_models; copy it there and press R to refresh."
+        )
+    return Path(path)
+
+
+def sound_files() -> list[str]:
+    """Return the names of sound and video files in the host's input folder."""
+    folder = folder_paths.get_input_directory()
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    return sorted(folder_paths.filter_files_content_types(names, list(_SOUNDS)))
+
+
+def input_path(name: str) -> Path:
+    """Return the path of a file in the host's input folder; a name that is not there raises MediaError."""
+    root = Path(folder_paths.get_input_directory()).resolve()
+    path = (root / name).resolve()
+    if not name or not path.is_relative_to(root) or not path.is_file():
+        raise MediaError(
+            f"There is no file {name!r} in the input folder; copy it there, or upload it with a Load Audio node."
+        )
+    return path

@@ -1,0 +1,59 @@
+"""What the page and the queue's clients hear while a long video is made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from numpy.typing import NDArray
+from PIL import Image
+from server import PromptServer
+
+EVENT = "gloria.progress"
+"""Name of our event; its fields are those of ``VideoProgress.step``."""
+
+_PREVIEW_PX = 512
+
+InterruptProcessingException = comfy.model_management.InterruptProcessingException
+
+
+class VideoProgress:
+    """The node's progress bar, its preview and our own event.
+
+    Args:
+        num_chunks: chunks of the whole video.
+        num_steps: solver steps of each.
+        node_id: the node that works; the host's execution id.
+    """
+
+    def __init__(self, num_chunks: int, num_steps: int, node_id: str) -> None:
+        self.num_chunks, self.num_steps, self.node_id = num_chunks, num_steps, node_id
+        self.bar = comfy.utils.ProgressBar(num_chunks * num_steps, node_id=node_id)
+
+    def step(self, chunk: int, step: int, prompt: str, *, preview: NDArray[Any] | None = None) -> None:
+        """Tell that ``step`` steps (1-based) of a chunk (0-based) are done.
+
+        Raises:
+            InterruptProcessingException: the user has asked to stop.
+        """
+        picture = ("JPEG", Image.fromarray(preview), _PREVIEW_PX) if preview is not None else None
+        self._send(
+            {
+                "node": self.node_id,
+                "chunk": chunk + 1,
+                "chunks": self.num_chunks,
+                "step": step,
+                "steps": self.num_steps,
+                "prompt": prompt,
+            }
+        )
+        self.bar.update_absolute(chunk * self.num_steps + step, self.num_chunks * self.num_steps, picture)
+
+    def _send(self, data: Mapping[str, Any]) -> None:
+        server = PromptServer.instance
+        server.send_sync(EVENT, dict(data), server.client_id)
+
+
+def stop_if_interrupted() -> None:
+    """Raise InterruptProcessingException where the user has asked to stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
