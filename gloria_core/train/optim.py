@@ -48,7 +48,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """Return AdamW, or AdamW and Muon, over the trained parameters; each group remembers its ``base_lr``."""
+    """Return AdamW, or AdamW and Muon, over the trained parameters."""
     matrices = {
         name: p
         for name, p in trained.items()
@@ -77,9 +77,6 @@ def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) ->
             adjust_lr_fn="match_rms_adamw",
         )
         optimizers.append(muon)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
     return optimizers
 
 

@@ -243,6 +243,7 @@ class GloriaSupport(comfy.supported_models.WAN21_T2V):
         self.gloria = gloria
         super().__init__({"image_model": "wan2.1", "dim": gloria.dim, "gloria": gloria})
         if gloria.codec == "nano":
+            self.latent_format.latent_channels = gloria.out_channels
             self.supported_inference_dtypes = (torch.float32,)  # a few megabytes: nothing to gain from halves
 
     def get_model(

@@ -9,7 +9,7 @@ from torch import nn
 
 from gloria_core.errors import ConfigError
 from gloria_core.train.config import OptimConfig, RunConfig
-from gloria_core.train.optim import Ema, Gradients, lr_factor, make_optimizers, named_parameters, select_trained
+from gloria_core.train.optim import Ema, Gradients, lr_factor, make_optimizers, named_parameters, select_trained, set_lr
 
 
 def test_the_rate_warms_up_stays_and_cools_down() -> None:
@@ -19,6 +19,15 @@ def test_the_rate_warms_up_stays_and_cools_down() -> None:
     assert set(factors[4:16]) == {1.0}
     assert factors[15:] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
     assert lr_factor(19, 20, OptimConfig(warmup_steps=0)) == 1.0
+
+
+def test_every_group_gets_its_rate_times_the_factor() -> None:
+    trained = select_trained(TinyTask().modules(), RunConfig(total_steps=1))
+    config = OptimConfig(kind="muon", lr=0.5, muon_lr=0.25)
+    adamw, muon = make_optimizers(trained, config)
+    set_lr([adamw, muon], 0.1, config)
+    assert [group["lr"] for group in adamw.param_groups] == [0.05, 0.05]
+    assert [group["lr"] for group in muon.param_groups] == [0.025]
 
 
 def test_patterns_choose_what_is_trained() -> None:
@@ -85,14 +94,15 @@ def test_clipping_scales_to_the_limit_and_tells_the_norm_before() -> None:
 
 def test_the_average_follows_its_formula_with_a_warmed_up_decay() -> None:
     parameter = nn.Parameter(torch.tensor([0.0]))
-    ema = Ema({"w": parameter}, decay=0.5)
+    ema = Ema({"w": parameter}, decay=0.6)
     expected = 0.0
     for step in range(20):
         parameter.data.fill_(float(step + 1))
         ema.update(step)
-        decay = min(0.5, (1 + step) / (10 + step))
+        decay = min(0.6, (1 + step) / (10 + step))
+        assert (decay < 0.6) == (step < 13)
         expected = decay * expected + (1 - decay) * (step + 1)
-    assert math.isclose(float(ema.average["w"]), expected, rel_tol=1e-5)
+        assert math.isclose(float(ema.average["w"]), expected, rel_tol=1e-5)
 
 
 def test_the_average_is_put_in_and_taken_out_even_after_an_error() -> None:

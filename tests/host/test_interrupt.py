@@ -1,0 +1,53 @@
+"""Stopping a long video leaves what is finished, whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import pytest
+from workflows import minute
+
+from launch.client import PromptError
+
+if TYPE_CHECKING:
+    from conftest import Host
+
+pytestmark = pytest.mark.host
+
+
+def stop_in_chunk(host: Host, chunk: int, prefix: str) -> list[Path]:
+    client = host.client
+    stopped: list[bool] = []
+
+    def listen(event: str, data: dict[str, Any]) -> None:
+        if event == "gloria.progress" and data["chunk"] == chunk and not stopped:
+            stopped.append(True)
+            client.interrupt()
+
+    with pytest.raises(PromptError, match="interrupted"):
+        client.run(minute(seconds=60.0, steps=8, filename_prefix=prefix), listen)
+    return sorted(
+        path for path in (host.base / "output").rglob("*") if path.is_file() and prefix.split("/")[1] in str(path)
+    )
+
+
+def test_a_stopped_video_plays(host: Host) -> None:
+    files = stop_in_chunk(host, 3, "stopped/later")
+    [video] = [path for path in files if path.suffix == ".mp4"]
+    with av.open(str(video)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+        sound = container.streams.audio[0]
+        seconds = float(sound.duration * sound.time_base)
+    assert frames in (33 + 20, 33 + 40, 33 + 60)
+    assert abs(seconds - frames / 16) < 0.2
+    assert {path.suffix for path in files} == {".mp4", ".latent"}
+
+
+def test_a_video_stopped_before_its_first_chunk_leaves_nothing(host: Host) -> None:
+    assert stop_in_chunk(host, 1, "stopped/early") == []
+
+
+def test_the_host_goes_on_after_a_stop(host: Host) -> None:
+    assert host.queue(minute(seconds=0.5, seed=7))["status"]["completed"]
