@@ -183,7 +183,8 @@ def run(options: Options) -> Path:
 
 def _values(options: Options, character: str | None, audio: str | None) -> dict[str, Any]:
     """Return the inputs of the workflow that the options set."""
-    wanted = {"seconds": options.seconds, "plain": options.plain, "seed": options.seed, "character": character}
+    layout = "plain" if options.plain else None
+    wanted = {"seconds": options.seconds, "layout": layout, "seed": options.seed, "character": character}
     return {name: value for name, value in {**wanted, "audio": audio}.items() if value is not None}
 
 

@@ -29,9 +29,9 @@ class LoadSpeech(io.ComfyNode):
                     "audio",
                     options=[BUNDLED, *sound_files()],
                     default=BUNDLED,
-                    tooltip="The bundled speech, or a file of the input folder: .wav, .flac, .mp3, .m4a, .ogg, .mp4, .mov, "
-                    ".mkv or .webm. Clean speech without music gives the best lips. To upload a file from the page, use "
-                    "the stock Load Audio node in this one's place.",
+                    tooltip="The bundled speech, or a sound or video file of the input folder. Clean speech without "
+                    "music gives the best lips. To upload a file from the page, use the stock Load Audio node in this "
+                    "one's place.",
                 )
             ],
             outputs=[io.Audio.Output(display_name="audio")],

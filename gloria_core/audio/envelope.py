@@ -14,13 +14,11 @@ _CLOSED = 0.1
 """Compressed level at and below which the mouth is shut."""
 
 
-def mouth_opening(
-    waveform: Tensor, sample_rate: int, fps: float, num_frames: int, start_frame: int = 0
-) -> Tensor:
+def mouth_opening(waveform: Tensor, sample_rate: int, fps: float, num_frames: int, start_frame: int = 0) -> Tensor:
     """Return how far the mouth is open in each pixel frame.
 
-    The RMS between 150 and 4000 Hz over the frame's interval, compressed. The absolute clock and the loudness are those of
-    ``mel_features``: pass the whole sound, and choose the part by ``start_frame``.
+    The RMS between 150 and 4000 Hz over the frame's interval, compressed. The absolute clock and the loudness are
+    those of ``mel_features``: pass the whole sound, and choose the part by ``start_frame``.
 
     Args:
         waveform: (channels, samples), any sample rate, full scale 1.

@@ -26,8 +26,8 @@ _LONGEST_RATIO = 2000
 def prepare(waveform: Tensor, sample_rate: int) -> Tensor:
     """Mix to mono, resample, and bring to the speaking level.
 
-    The level is measured over the whole waveform, so a video's features do not depend on how it is cut into chunks: pass the
-    whole sound each time, and choose the part by its frames.
+    The level is measured over the whole waveform, so a video's features do not depend on how it is cut into chunks:
+    pass the whole sound each time, and choose the part by its frames.
 
     Args:
         waveform: (channels, samples), any sample rate, full scale 1.

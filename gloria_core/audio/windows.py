@@ -15,8 +15,8 @@ _FIRST = -5
 def windows(features: AudioFeatures, start_latent: int, num_latents: int) -> Tensor:
     """Cut windows for a run of latents, at their absolute places in the whole video.
 
-    Latent i >= 1 decodes to pixel frames 4i-3 .. 4i and hears 4i-5 .. 4i+2; latent 0 decodes to frame 0 and hears -2 .. 2, with
-    padding in the slots before. Frames outside the video are padding: the features' ``padding`` row, or zeros.
+    Latent i >= 1 decodes to pixel frames 4i-3 .. 4i and hears 4i-5 .. 4i+2; latent 0 decodes to frame 0 and hears
+    -2 .. 2, with padding in the slots before. Frames outside the video are padding: the features' ``padding`` row, or zeros.
     Paper: 4.2; the sizes are ours.
 
     Args:
@@ -32,9 +32,13 @@ def windows(features: AudioFeatures, start_latent: int, num_latents: int) -> Ten
     """
     rows = features.frames
     if rows.ndim != 2 or rows.shape[0] == 0:
-        raise AudioError(f"The audio features have the shape {tuple(rows.shape)}; give (frames, features), 1 frame or more.")
+        raise AudioError(
+            f"The audio features have the shape {tuple(rows.shape)}; give (frames, features), 1 frame or more."
+        )
     if start_latent < 0 or num_latents < 1:
-        raise AudioError(f"There are no windows for {num_latents} latents from {start_latent} on; count from 0, take 1 or more.")
+        raise AudioError(
+            f"There are no windows for {num_latents} latents from {start_latent} on; count from 0, take 1 or more."
+        )
     padding = rows.new_zeros(rows.shape[1]) if features.padding is None else features.padding.to(rows)
     latents = torch.arange(start_latent, start_latent + num_latents, device=rows.device)
     frames = latents[:, None] * _STRIDE + _FIRST + torch.arange(WINDOW, device=rows.device)  # (T, 8)

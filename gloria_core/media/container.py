@@ -69,7 +69,9 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     try:
         container = av.open(str(file))
     except PermissionError as error:
-        raise MediaError(f"{file} may not be read by this user; change its permissions or copy it elsewhere.") from error
+        raise MediaError(
+            f"{file} may not be read by this user; change its permissions or copy it elsewhere."
+        ) from error
     except (av.FFmpegError, OSError) as error:
         raise _not_media(file) from error
     with container:

@@ -30,8 +30,8 @@ def read_audio(
 ) -> tuple[Tensor, int]:
     """Read the first sound track of a file, in step with the pictures where the file has any.
 
-    Sample 0 is the instant of the first picture: a track that starts later is preceded by silence, and what sounds before
-    the first picture is dropped. Damaged packets become silence, so that what follows stays in its place.
+    Sample 0 is the instant of the first picture: a track that starts later is preceded by silence, and what sounds
+    before the first picture is dropped. Damaged packets become silence, so that what follows stays in its place.
 
     Args:
         path: a sound or video file of any container.
@@ -66,7 +66,7 @@ def read_audio(
 def iter_blocks(
     container: InputContainer, stream: AudioStream, rate: int, *, layout: str | None = None
 ) -> Iterator[Samples]:
-    """Decode a sound track into blocks (channels, n) of float32 at ``rate``; sample 0 is the first picture's instant."""
+    """Decode a sound track to blocks (channels, n), float32, at ``rate``; sample 0 is the first picture's instant."""
     resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
     video = video_stream(container)
     origin_s = float(video.start_time * video.time_base) if video and video.start_time and video.time_base else 0.0
@@ -129,7 +129,9 @@ def write_audio(
     if codec is None:
         raise MediaError(f"{file} ends in {file.suffix!r}; sound is written to {', '.join(sorted(_CODECS))}.")
     if waveform.ndim != 2 or waveform.shape[0] not in (1, 2) or waveform.shape[1] == 0:
-        raise MediaError(f"A waveform of shape {tuple(waveform.shape)} cannot be written; use (1 or 2 channels, samples).")
+        raise MediaError(
+            f"A waveform of shape {tuple(waveform.shape)} cannot be written; use (1 or 2 channels, samples)."
+        )
     if codec == "libopus" and sample_rate not in _OPUS_RATES:
         raise MediaError(f"Opus does not know {sample_rate} Hz; use one of {_OPUS_RATES}, or write to .flac.")
     pcm = (waveform.detach().cpu().float().clamp(-1, 1) * 32767).round().to(torch.int16).numpy()

@@ -79,8 +79,9 @@ def export(run: Path, out: Path) -> None:
     checkpoint = latest_checkpoint(run)
     modules = load_checkpoint(checkpoint, ema=True)
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    last = next(e for e in reversed(events) if e["event"] == "train")
-    held_out = next((e for e in reversed(events) if e["event"] == "held_out"), {})
+    step = int(checkpoint.stem.removeprefix("step-"))
+    last = next(e for e in reversed(events) if e["event"] == "train" and e["step"] <= step)
+    held_out = next((e for e in reversed(events) if e["event"] == "held_out" and e["step"] <= step), {})
     settings = (run / "config.toml").read_text(encoding="utf-8")
     record = {"step": last["step"], "clips": last["samples"], "cpu_s": last["cpu_s"], "held_out": held_out.get("loss")}
     extra = {_TEXT + name: t.half() for name, t in modules["text_encoder"].items()}

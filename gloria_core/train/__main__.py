@@ -1,4 +1,7 @@
-"""``python -m gloria_core.train CONFIG.toml``: train, or go on with a run."""
+"""``python -m gloria_core.train CONFIG.toml``: train, or go on with a run.
+
+Several processes: ``torchrun --standalone --nproc-per-node=2 -m gloria_core.train CONFIG.toml`` with the same arguments.
+"""
 
 import argparse
 import logging

@@ -1,5 +1,6 @@
 """A long video inside the host: chunks are sampled, decoded, written and forgotten one after the other."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import comfy.sd
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -130,7 +132,7 @@ def make_video(request: VideoRequest) -> VideoResult:
                 shown = job.layout(frames, _prompt(job, piece.chunk))
                 writer.write(shown)
                 if folder is not None:
-                    _save_latents(folder, piece, _prompt(job, piece.chunk))
+                    save_latents(folder, piece, _prompt(job, piece.chunk))
                 written += 1
                 progress.step(piece.chunk.index, num_steps, _prompt(job, piece.chunk), preview=shown[-1])
         except comfy.model_management.OOM_EXCEPTION as error:
@@ -236,7 +238,7 @@ def _bytes_of(image: Tensor) -> NDArray[np.uint8]:
     return to_bytes(image)[0]
 
 
-def _save_latents(folder: Path, piece: FinishedChunk, prompt: str) -> None:
+def save_latents(folder: Path, piece: FinishedChunk, prompt: str) -> None:
     """Write a chunk's latents in the form that the stock LoadLatent reads, under a name that is whole or not there."""
     file = folder / f"chunk_{piece.chunk.index:04}.latent"
     partial = file.with_suffix(".part")
@@ -251,8 +253,9 @@ def _save_latents(folder: Path, piece: FinishedChunk, prompt: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, partial, metadata=metadata)
         partial.replace(file)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise MediaError(
             f"The latents could not be written to {file}: {error}. Free some disk space and try again."
         ) from error

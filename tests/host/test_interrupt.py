@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
-from workflows import minute
 
 from launch.client import PromptError
+from tests.host.workflows import minute
 
 if TYPE_CHECKING:
     from conftest import Host

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from workflows import changed, clip, files_of, minute, node_of, shipped
+
+from tests.host.workflows import changed, clip, files_of, minute, node_of, shipped
 
 if TYPE_CHECKING:
     from conftest import Host

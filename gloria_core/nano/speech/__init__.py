@@ -1,4 +1,4 @@
-"""The speech that gloria-nano learns from, is measured with, and talks with in its demo. See README.md beside this file."""
+"""The speech that gloria-nano learns from, is measured with, and talks with in its demo. See README.md beside it."""
 
 from pathlib import Path
 

@@ -36,8 +36,8 @@ def speak(text: str, voice: Voice) -> Tensor:
     """Return a sentence as (1, samples) at 16 kHz, without silence around it and at the voice's level."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "sentence.wav"
-        flite = ["flite", "-voice", voice.name, "--setf", f"duration_stretch={voice.stretch}", "-t", text, "-o", str(wav)]
-        subprocess.run(flite, check=True)
+        how = ["-voice", voice.name, "--setf", f"duration_stretch={voice.stretch}"]
+        subprocess.run(["flite", *how, "-t", text, "-o", str(wav)], check=True)
         sound = read_audio(wav, sample_rate=RATE)[0].mean(0)
     loud = (sound.abs() > 0.01 * sound.abs().max()).nonzero()
     sound = sound[max(int(loud[0]) - 320, 0) : int(loud[-1]) + 640].clone()

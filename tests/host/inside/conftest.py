@@ -14,6 +14,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, os.environ["GLORIA_HOST_FOLDER"])
 
+import utils.install_util  # noqa: E402, F401 - as in the host's main: later, comfy/utils.py takes this name
 from comfy.cli_args import args  # noqa: E402 - needs the path
 
 args.cpu = True
