@@ -87,6 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     except LaunchError as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
+    except OSError as problem:  # the disk is full, a folder may not be written
+        print(f"\nThe system refused: {problem}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         ignore_signals()
         print("\nStopped; nothing is left running.", file=sys.stderr)

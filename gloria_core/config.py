@@ -1,7 +1,8 @@
-"""The model as data: every architectural choice is a field here, is saved with the weights, and is read back from them."""
+"""The model as data: every architectural choice is a field here, and travels in the header of the weights."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
 from .errors import ConfigError
@@ -44,7 +45,7 @@ class AnchorConfig:
         if self.timestep not in ("zero", "shared"):
             raise ConfigError(f"anchors.timestep is {self.timestep!r}; use 'zero' or 'shared'.")
         if self.mode == "cached" and self.timestep == "shared":
-            raise ConfigError("anchors.mode 'cached' needs anchors.timestep 'zero': a cache cannot follow the timestep.")
+            raise ConfigError("anchors.mode 'cached' needs anchors.timestep 'zero': no cache follows the timestep.")
 
     def position(self, role: AnchorRole, slot: str) -> int:
         """Return the temporal RoPE position of a slot, in latent frames."""
@@ -62,7 +63,7 @@ class AnchorConfig:
         slots = [(AnchorRole.GLOBAL, "")]
         slots += [(AnchorRole.VIEW, v) for v in VIEWS] + [(AnchorRole.EXPRESSION, e) for e in EXPRESSIONS]
         places = sorted([0, *(self.position(role, slot) for role, slot in slots)])
-        return min(b - a for a, b in zip(places, places[1:], strict=False))
+        return min(b - a for a, b in pairwise(places))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +149,7 @@ class ModelConfig:
         if self.patch_size[0] != 1:
             raise ConfigError(f"patch_size {self.patch_size} joins latent frames; the first number must be 1.")
         if self.latent_std and len(self.latent_std) != self.out_channels:
-            raise ConfigError(f"latent_std has {len(self.latent_std)} values; the latent has {self.out_channels} channels.")
+            raise ConfigError(f"latent_std has {len(self.latent_std)} values, not {self.out_channels}: give one a channel.")
         if any(s <= 0 for s in self.latent_std):
             raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
         if self.chunk_latents > self.anchors.smallest_spacing:

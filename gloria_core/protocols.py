@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from .types import AnchorSet, TrainBatch
 
+Operations = Any
+"""A namespace of layer classes (Linear, LayerNorm, RMSNorm, Conv3d, Embedding): ``torch.nn`` or what a host lends."""
+
 
 class Attention(Protocol):
     """Attention of queries (B, L, N*K) over keys and values (B, S, N*K), returning (B, L, N*K)."""
@@ -39,7 +42,7 @@ class Denoiser(Protocol):
         anchors: AnchorSet | None = None,
         num_prefix: int = 0,
         audio: Tensor | None = None,
-        cache: Any = None,
+        cache: Any = None,  # noqa: ANN401 - each denoiser has its own kind of cache
     ) -> Tensor:
         """Predict.
 

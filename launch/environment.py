@@ -146,8 +146,8 @@ def check_host(folder: Path) -> Path:
         LaunchError: it is not one, or it is older than this pack needs.
     """
     host = folder.expanduser().resolve()
-    if not (host / "main.py").is_file() or not (host / "comfy").is_dir():
-        raise LaunchError(f"--comfyui: {host} is not a ComfyUI folder (it needs main.py and comfy/ in it).")
+    if not all((host / part).exists() for part in ("main.py", "comfy", "requirements.txt")):
+        raise LaunchError(f"--comfyui: {host} is not a ComfyUI folder (it has no main.py, comfy/ or requirements.txt).")
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", _read(host / "comfyui_version.py"))
     needed = tuple(map(int, HOST_VERSION.split(".")))
     if found and tuple(map(int, found.groups())) < needed:

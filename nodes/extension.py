@@ -4,7 +4,7 @@ from .anchors import AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, Viewpoint
 from .audio import AudioEncoder, LoadSpeech
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
-from .sample import ChunkedLongSampler, PromptSchedule
+from .sample import ChunkedLongSampler, PreviewVideo, PromptSchedule
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT,
@@ -18,6 +18,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     AudioEncoder,
     PromptSchedule,
     ChunkedLongSampler,
+    PreviewVideo,
 )
 
 

@@ -9,7 +9,7 @@ from ..gloria_core.sampling.prompts import PromptCue, parse
 from .host.api import VideoFromFile, io, ui
 from .host.guider import SAMPLERS, SCHEDULERS, sampler_named, sigmas_for
 from .host.long_video import VideoRequest, make_video
-from .host.paths import new_output
+from .host.paths import new_output, viewable
 from .host.text import encode_texts
 from .sockets import (
     Conditioning,
@@ -91,9 +91,32 @@ class ChunkedLongSampler(io.ComfyNode):
         """Make the video."""
         request = _request(given, str(cls.hidden.unique_id))
         made = make_video(request)
-        shown = ui.SavedResult(made.path.name, request.place.subfolder, io.FolderType.output)
-        video = VideoFromFile(str(made.path))
-        return io.NodeOutput(video, made.last_frame, str(made.latents or ""), ui=ui.PreviewVideo([shown]))
+        # Not under "images": there the page would try to play the live preview's pictures as the video.
+        told = {"gloria_video": [{"filename": made.path.name, "subfolder": request.place.subfolder, "type": "output"}]}
+        return io.NodeOutput(VideoFromFile(str(made.path)), made.last_frame, str(made.latents or ""), ui=told)
+
+
+class PreviewVideo(io.ComfyNode):
+    """A player for a video that is on disk already."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="GloriaPreviewVideo",
+            display_name="Gloria Preview Video",
+            category=_CATEGORY,
+            description="Plays a video in the page without writing it a second time. Save Video would make a copy.",
+            inputs=[io.Video.Input("video", tooltip="The video, from the Chunked Long Sampler or any other node.")],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, video: Any) -> io.NodeOutput:  # noqa: ANN401 - the host's VIDEO
+        """Tell the page where the video lies."""
+        name, subfolder, folder = viewable(video)
+        return io.NodeOutput(ui=ui.PreviewVideo([ui.SavedResult(name, subfolder, io.FolderType(folder))]))
 
 
 def _request(given: dict[str, Any], node_id: str) -> VideoRequest:

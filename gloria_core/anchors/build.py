@@ -62,14 +62,14 @@ def _check_latent(anchor: Anchor, config: ModelConfig) -> None:
     if not height or not width or height % rows or width % columns:
         pixels = config.spatial_stride
         raise AnchorError(
-            f"The {anchor.name} anchor's picture is {width * pixels} x {height * pixels} pixels; this model needs a width "
-            f"that is a multiple of {columns * pixels} and a height that is one of {rows * pixels}: crop or scale it to "
-            f"{_nearest(width, columns) * pixels} x {_nearest(height, rows) * pixels} before it is encoded."
+            f"The {anchor.name} anchor's picture is {width * pixels} x {height * pixels} pixels; this model needs a "
+            f"width that is a multiple of {columns * pixels} and a height that is one of {rows * pixels}: "
+            f"crop or scale it to {_nearest(width, columns) * pixels} x {_nearest(height, rows) * pixels} first."
         )
     if not latent.is_floating_point() or not bool(torch.isfinite(latent).all()):
         raise AnchorError(
-            f"The {anchor.name} anchor's latent holds values that are not numbers; encode its picture again, in float32 "
-            "or bfloat16."
+            f"The {anchor.name} anchor's latent holds values that are not numbers; encode its picture again, in "
+            "float32 or bfloat16."
         )
 
 

@@ -1,8 +1,9 @@
 """The absolute clock: short-time spectra every 10 ms, and their means over the pixel frames of the output video.
 
-Frame f is on screen from f / fps to (f + 1) / fps seconds, and hears exactly that interval; its centre, (f + 0.5) / fps,
-is where point-like features are read. Spectrum h is centred at h * 10 ms and stands for the 10 ms around that instant;
-one that an edge of the interval cuts counts with the share that lies inside. Time 0 is the first sample of the sound.
+Frame f is on screen from f / fps to (f + 1) / fps seconds, and hears exactly that interval; its centre, at
+(f + 0.5) / fps, is where point-like features are read. Spectrum h is centred at h * 10 ms and stands for the 10 ms
+around that instant; one that an edge of the interval cuts counts with the share that lies inside. Time 0 is the first
+sample of the sound.
 """
 
 import math

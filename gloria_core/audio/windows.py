@@ -16,7 +16,8 @@ def windows(features: AudioFeatures, start_latent: int, num_latents: int) -> Ten
     """Cut windows for a run of latents, at their absolute places in the whole video.
 
     Latent i >= 1 decodes to pixel frames 4i-3 .. 4i and hears 4i-5 .. 4i+2; latent 0 decodes to frame 0 and hears
-    -2 .. 2, with padding in the slots before. Frames outside the video are padding: the features' ``padding`` row, or zeros.
+    -2 .. 2, with padding in the slots before. Frames outside the video are the
+    features' ``padding`` row, or zeros.
     Paper: 4.2; the sizes are ours.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..model import GloriaDiT
-from ..protocols import Attention
+from ..protocols import Attention, Operations
 from .detect import PREFIX, read_config
 
 _SHOWN = 5
@@ -45,7 +44,7 @@ def load_dit(
     weights: Mapping[str, Tensor],
     config: ModelConfig,
     *,
-    operations: Any = nn,
+    operations: Operations = nn,
     attention: Attention | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> GloriaDiT:

@@ -75,7 +75,7 @@ def iter_blocks(
     for frame in _decode(container, stream):
         if frame.time is not None and not started:
             origin_s, started = frame.time, True
-        blocks = [f.to_ndarray() for f in resampler.resample(frame)]
+        blocks = _arrays(resampler.resample(frame))
         gap = round((frame.time - origin_s) * rate) - length if frame.time is not None else 0
         if gap < 0 and length == 0:
             blocks = _drop(blocks, -gap)
@@ -85,7 +85,11 @@ def iter_blocks(
             length += block.shape[1]
             yield block
     if length:
-        yield from (f.to_ndarray() for f in resampler.resample(None))
+        yield from _arrays(resampler.resample(None))
+
+
+def _arrays(frames: list[AudioFrame]) -> list[Samples]:
+    return [np.asarray(frame.to_ndarray(), np.float32) for frame in frames]
 
 
 def _channels(resampler: AudioResampler, frame: AudioFrame) -> int:
@@ -105,7 +109,7 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 continue
-            yield from frames  # type: ignore[misc]  # a sound stream's packets hold sound
+            yield from frames
     except (av.error.InvalidDataError, av.error.EOFError):
         return
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..protocols import Attention
+from ..protocols import Attention, Operations
 from .rope import Rope, rotate
 
 KV = tuple[Tensor, Tensor]
@@ -20,7 +20,7 @@ KV = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Modulation:
-    """AdaLN parameters of runs of tokens that share a timestep: ``values`` (B, S, n, D), run s is ``lengths[s]`` long."""
+    """AdaLN parameters (B, S, n, D) of runs of tokens that share a timestep; run s is ``lengths[s]`` long."""
 
     values: Tensor
     lengths: Tensor | None = None
@@ -61,7 +61,7 @@ def repeat_batch(x: Tensor, batch_size: int) -> Tensor:
 class SelfAttention(nn.Module):
     """Self-attention with RMS-normed queries and keys and rotary positions."""
 
-    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         self.heads, self.attention = config.num_heads, attention
         self.q, self.k, self.v, self.o = (ops.Linear(config.dim, config.dim, **factory) for _ in range(4))
@@ -82,7 +82,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention from tokens to text, and to CLIP tokens where the model has that branch."""
 
-    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         self.heads, self.attention = config.num_heads, attention
         self.q, self.k, self.v, self.o = (ops.Linear(config.dim, config.dim, **factory) for _ in range(4))
@@ -107,7 +107,7 @@ class CrossAttention(nn.Module):
 class AudioAttention(nn.Module):
     """Attention of each latent frame's tokens to that frame's window of sound. Paper: 4.2."""
 
-    def __init__(self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         assert config.audio is not None
         self.heads, self.attention = config.num_heads, attention
@@ -128,7 +128,7 @@ class Block(nn.Module):
     """Self-attention, text (with image and audio) cross-attention, feed-forward; the first and last under AdaLN."""
 
     def __init__(
-        self, config: ModelConfig, attention: Attention, ops: Any, factory: dict[str, Any], *, hears: bool
+        self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any], *, hears: bool
     ) -> None:
         super().__init__()
         dim = config.dim
@@ -184,7 +184,7 @@ class Block(nn.Module):
 class Head(nn.Module):
     """The last norm and projection, under AdaLN by the time embedding itself."""
 
-    def __init__(self, config: ModelConfig, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, config: ModelConfig, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         numbers = config.out_channels * config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
         self.norm = ops.LayerNorm(config.dim, eps=config.eps, elementwise_affine=False, **factory)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..errors import AnchorError, PlanError
-from ..protocols import Attention
+from ..protocols import Attention, Operations
 from ..types import Anchor, AnchorSet
 from .attention import torch_attention
 from .blocks import KV, Block, Conditions, Head, Modulation, repeat_batch
@@ -34,7 +34,7 @@ class GloriaDiT(nn.Module):
         self,
         config: ModelConfig,
         *,
-        operations: Any = nn,
+        operations: Operations = nn,
         attention: Attention | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -81,7 +81,7 @@ class GloriaDiT(nn.Module):
         )
         self.head = Head(config, operations, factory)
 
-    def forward(
+    def forward(  # noqa: PLR0913 - the first six are the host's
         self,
         x: Tensor,
         timestep: Tensor,
@@ -94,7 +94,7 @@ class GloriaDiT(nn.Module):
         num_prefix: int = 0,
         audio: Tensor | None = None,
         cache: AnchorCache | None = None,
-        **_unused: Any,
+        **_unused: object,
     ) -> Tensor:
         """Predict the velocity.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import AudioConfig
 from ..errors import AudioError
+from ..protocols import Operations
 
 
 def sinusoid(timestep: Tensor, dim: int) -> Tensor:
@@ -39,7 +40,7 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int, int], patch: tuple[int, int
 class ClipEmbedding(nn.Module):
     """Projects CLIP vision tokens (B, 257 or 514, 1280) to (B, n, D)."""
 
-    def __init__(self, clip_dim: int, dim: int, positions: int, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, clip_dim: int, dim: int, positions: int, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         self.proj = nn.Sequential(
             ops.LayerNorm(clip_dim, **factory),
@@ -63,11 +64,13 @@ class AudioEmbedding(nn.Module):
     Paper: 4.2. The place is ours: without it a window would be a bag of frames.
     """
 
-    def __init__(self, config: AudioConfig, ops: Any, factory: dict[str, Any]) -> None:
+    def __init__(self, config: AudioConfig, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
         self.proj = nn.Sequential(
-            ops.Linear(config.feature_dim, config.dim, **factory), nn.SiLU(), ops.Linear(config.dim, config.dim, **factory)
+            ops.Linear(config.feature_dim, config.dim, **factory),
+            nn.SiLU(),
+            ops.Linear(config.dim, config.dim, **factory),
         )
         self.position = ops.Embedding(config.window, config.dim, **factory)
 

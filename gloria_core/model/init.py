@@ -1,11 +1,11 @@
-"""First weights of a model that is trained from nothing, and of a new audio branch. Source: wan.md section 1; paper 4.4."""
+"""First weights of a model that is trained from nothing, and of a new audio branch. Paper: 4.4."""
 
 import math
 
 import torch
 from torch import nn
 
-from .blocks import AudioAttention, Block, Head
+from .blocks import AudioAttention
 from .dit import GloriaDiT
 
 
@@ -16,27 +16,21 @@ def initialise(model: GloriaDiT, generator: torch.Generator) -> None:
         model: weights on a real device, of any content.
         generator: the only source of randomness; it must live on the weights' device.
     """
+    spread = 1 / math.sqrt(model.config.dim)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2 and not name.endswith(("modulation", "emb_pos")):
+            if name.endswith(("modulation", "emb_pos")):
+                parameter.normal_(std=spread, generator=generator)
+            elif name.startswith(("text_embedding", "time_embedding")) and parameter.ndim == 2:
+                parameter.normal_(std=0.02, generator=generator)
+            elif parameter.ndim >= 2:
                 nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1), generator=generator)
-            elif name.endswith("weight"):
-                parameter.fill_(1.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
             else:
-                parameter.normal_(std=1 / math.sqrt(model.config.dim), generator=generator)
-        for layer in (*model.text_embedding, *model.time_embedding):
-            if isinstance(layer, nn.Linear):
-                layer.weight.normal_(std=0.02, generator=generator)
-        for module in model.modules():
-            if isinstance(module, Block):
-                module.modulation.normal_(std=1 / math.sqrt(model.config.dim), generator=generator)
-            elif isinstance(module, Head):
-                module.modulation.normal_(std=1 / math.sqrt(model.config.dim), generator=generator)
-                module.head.weight.zero_()
-            elif isinstance(module, AudioAttention):
-                silence_audio(module)
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        model.head.head.weight.zero_()
+    for block in model.blocks:
+        if isinstance(block.audio_attn, AudioAttention):
+            silence_audio(block.audio_attn)
 
 
 def silence_audio(branch: AudioAttention) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -81,12 +82,14 @@ def export(run: Path, out: Path) -> None:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     step = int(checkpoint.stem.removeprefix("step-"))
     last = next(e for e in reversed(events) if e["event"] == "train" and e["step"] <= step)
-    held_out = next((e for e in reversed(events) if e["event"] == "held_out" and e["step"] <= step), {})
+    held_out: dict[str, float] = next(
+        (e for e in reversed(events) if e["event"] == "held_out" and e["step"] <= step), {}
+    )
     settings = (run / "config.toml").read_text(encoding="utf-8")
     record = {"step": last["step"], "clips": last["samples"], "cpu_s": last["cpu_s"], "held_out": held_out.get("loss")}
     extra = {_TEXT + name: t.half() for name, t in modules["text_encoder"].items()}
     extra |= {_CODEC + name: t for name, t in load_codec().state_dict().items()}
-    mode = "joint" if 'mode = "joint"' in settings else "cached"
+    mode: Literal["joint", "cached"] = "joint" if 'mode = "joint"' in settings else "cached"
     weights = {name: t.half() for name, t in modules["dit"].items()}
     notes = {_RECORD: json.dumps(record), "gloria.settings": settings}
     write_checkpoint(out, weights, nano_config(mode), extra=extra, notes=notes)

@@ -38,6 +38,7 @@ _FRONT, _BACK, _LEFT, _RIGHT = 0, 1, 2, 3
 _TORSO = (slice(30, 54), slice(11, 37))
 _HEAD = (slice(4, 32), slice(8, 40))
 _OPENINGS = torch.linspace(0, 1, 6)
+_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,18 @@ def cast(bundle: Bundle, num: int, num_chunks: int, seed: int) -> Cast:
     return Cast(who, merged, [heard.random_piece(frames, generator, silence=0.0) for _ in range(num)])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How videos are made."""
+
+    steps: int = 8
+    sound: bool = True
+    seed: int = 0
+
+
+DEFAULT = Settings()
+
+
 @torch.no_grad()
 def rollout(
     bundle: Bundle,
@@ -69,16 +82,12 @@ def rollout(
     cast: Cast,
     commands: Commands,
     anchors: AnchorSet | None,
-    *,
-    steps: int = 8,
-    sound: bool = True,
-    seed: int = 0,
-    batch: int = 16,
+    settings: Settings,
 ) -> Tensor:
     """Make whole videos chunk by chunk: (N, 3, F, 64, 48), the start frame being the global anchor's picture."""
     videos = []
-    for start in range(0, len(cast.who), batch):
-        rows = slice(start, start + batch)
+    for start in range(0, len(cast.who), _BATCH):
+        rows = slice(start, start + _BATCH)
         part = None if anchors is None else AnchorSet(tuple(replace(a, latent=a.latent[rows]) for a in anchors))
         latents = cast.anchors.scene[rows]
         for chunk in range(commands.view.shape[1]):
@@ -94,10 +103,11 @@ def rollout(
                 latents=clip,
                 words=torch.tensor([tokenize(text)[0] for text in texts]),
                 num_prefix=prefix,
-                audio=heard if sound else torch.zeros_like(heard),
+                audio=heard if settings.sound else torch.zeros_like(heard),
                 anchors=part,
             )
-            made = sample_clips(modules, request, steps=steps, seed=seed * 1000 + chunk + 100_000 * start)
+            seed = settings.seed * 1000 + chunk + 100_000 * start
+            made = sample_clips(modules, request, steps=settings.steps, seed=seed)
             latents = torch.cat([latents, made[:, :, prefix:]], dim=2)
         videos.append(bundle.codec.decode(latents).clamp(-1, 1))
     return torch.cat(videos)
@@ -181,14 +191,14 @@ class Evaluation:
         self.neutral = torch.full((num,), EXPRESSIONS.index("neutral"))
         self.sheets: dict[str, Tensor] = {}
 
-    def _roll(self, commands: Commands, anchors: AnchorSet | None, **options: object) -> Tensor:
-        return rollout(self.bundle, self.modules, self.cast, commands, anchors, seed=self.seed, **options)  # type: ignore[arg-type]
+    def _roll(self, commands: Commands, anchors: AnchorSet | None, settings: Settings) -> Tensor:
+        return rollout(self.bundle, self.modules, self.cast, commands, anchors, replace(settings, seed=self.seed))
 
-    def back(self, name: str, anchors: AnchorSet | None, **options: object) -> dict[str, float]:
+    def back(self, name: str, anchors: AnchorSet | None, settings: Settings = DEFAULT) -> dict[str, float]:
         """Turn to the back in two chunks: the back logo at the end, the side badge while passing 90 degrees."""
         commands = _commands(self.num, (_FRONT, _BACK, _BACK), self.neutral[:, None].expand(-1, 3))
         poses = truth(self.cast, commands, self.neutral)
-        made = self._roll(commands, anchors, **options)
+        made = self._roll(commands, anchors, settings)
         self.sheets[name] = torch.stack([render(self.cast.who, poses), made], dim=1)
         last, who = made.shape[2] - 1, self.cast.who
         answers = [(s, c) for s in range(len(SHAPES)) for c in range(len(COLOURS))]
@@ -203,25 +213,25 @@ class Evaluation:
             "left badge in passing": _share(passing == who.left_badge),
         }
 
-    def sides(self, name: str, anchors: AnchorSet | None, **options: object) -> dict[str, float]:
+    def sides(self, name: str, anchors: AnchorSet | None, settings: Settings = DEFAULT) -> dict[str, float]:
         """Turn to a side in one chunk: the badge's colour."""
         out = {}
         for view, field in ((_LEFT, "left_badge"), (_RIGHT, "right_badge")):
             commands = _commands(self.num, (_FRONT, view), self.neutral[:, None].expand(-1, 2))
-            poses, made = truth(self.cast, commands, self.neutral), self._roll(commands, anchors, **options)
+            poses, made = truth(self.cast, commands, self.neutral), self._roll(commands, anchors, settings)
             last = made.shape[2] - 1
             answers = [_with(field, c) for c in range(len(COLOURS))]
             found = nearest(made[:, :, last], self.cast.who, _frame(poses, last), answers, _TORSO)
             out[field.replace("_", " ")] = _share(found == getattr(self.cast.who, field))
         return out
 
-    def moods(self, name: str, anchors: AnchorSet | None, **options: object) -> dict[str, float]:
+    def moods(self, name: str, anchors: AnchorSet | None, settings: Settings = DEFAULT) -> dict[str, float]:
         """Change the mood in front of the camera: expression, cheeks, and the mouth against the speech."""
         sequence = torch.arange(self.num) % (len(EXPRESSIONS) - 1)
         mood = sequence + (sequence >= EXPRESSIONS.index("neutral"))
         emotions = torch.stack([self.neutral, mood], dim=1)
         commands = _commands(self.num, (_FRONT, _FRONT), emotions)
-        poses, made = truth(self.cast, commands, self.neutral), self._roll(commands, anchors, **options)
+        poses, made = truth(self.cast, commands, self.neutral), self._roll(commands, anchors, settings)
         self.sheets[name] = torch.stack([render(self.cast.who, poses), made], dim=1)
         last = made.shape[2] - 1
         one = _frame(poses, last)
@@ -247,10 +257,10 @@ def drift(bundle: Bundle, modules: Mapping[str, nn.Module], choose: Callable[[An
     """Roll out many chunks that go round and home again: PSNR (dB) of an early and of the last chunk at the front."""
     actors = cast(bundle, num, chunks, seed)
     tour = (_FRONT, _LEFT, _FRONT, _RIGHT, _FRONT, _BACK, _BACK, _FRONT, _FRONT)
-    views = tuple(tour[i % len(tour)] for i in range(chunks - 1)) + (_FRONT,)
+    views = (*(tour[i % len(tour)] for i in range(chunks - 1)), _FRONT)
     neutral = torch.full((num,), EXPRESSIONS.index("neutral"))
     commands = _commands(num, views, neutral[:, None].expand(-1, chunks))
-    made = rollout(bundle, modules, actors, commands, choose(actors.anchors), seed=seed, batch=num)
+    made = rollout(bundle, modules, actors, commands, choose(actors.anchors), Settings(seed=seed))
     real = render(actors.who, truth(actors, commands, neutral))
 
     def quality(chunk: int) -> float:
@@ -296,15 +306,15 @@ def evaluate(bundle: Bundle, *, num: int, seeds: int, chunks: int, out: Path) ->
             replace(a, slot={"front": "back", "back": "front"}.get(a.slot, a.slot)) for a in full
         ))  # fmt: skip
         add("turn to the back", run_.back("back", full))
-        add("turn to the back, 2 steps", run_.back("back-2-steps", full, steps=2))
+        add("turn to the back, 2 steps", run_.back("back-2-steps", full, Settings(steps=2)))
         add("turn to the back, no views", run_.back("back-no-views", select(scene=True, views=(), faces=EXPRESSIONS)))
         add("turn to the back, front and back positions swapped", run_.back("back-swapped", swapped))
         add("turn to a side", run_.sides("sides", full))
         add("turn to a side, no views", run_.sides("sides-no-views", select(scene=True, views=(), faces=EXPRESSIONS)))
         add("moods", run_.moods("moods", full))
-        add("moods, 2 steps", run_.moods("moods-2-steps", full, steps=2))
+        add("moods, 2 steps", run_.moods("moods-2-steps", full, Settings(steps=2)))
         add("moods, no expressions", run_.moods("moods-no-expressions", select(scene=True, views=VIEWS, faces=())))
-        add("moods, no audio", run_.moods("moods-no-audio", full, sound=False))
+        add("moods, no audio", run_.moods("moods-no-audio", full, Settings(sound=False)))
         if seed == 0:
             for name, pairs in run_.sheets.items():
                 write_sheet(pairs, out / f"{name}.png")

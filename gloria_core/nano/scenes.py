@@ -98,7 +98,8 @@ def middle_clip(atlas: Atlas, codec: LinearCodec, speech: Speech, generator: tor
     told, before = commands.at(0, 2), commands.at(0, 1)
     first_latent = (3 * CHUNK_FRAMES - CLIP_FRAMES + 1 + 3) // 4
     audio = windows(heard.mel, first_latent, CHUNK_LATENTS)
-    return Clip(latents, _words(told.view, told.emotion, before.view, generator), audio, poses.part(slice(0, 1), slice(1, None)))
+    words = _words(told.view, told.emotion, before.view, generator)
+    return Clip(latents, words, audio, poses.part(slice(0, 1), slice(1, None)))
 
 
 def first_clip(atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator) -> Clip:
@@ -126,7 +127,9 @@ class AnchorLatents:
     views: Tensor
     faces: Tensor
 
-    def select(self, *, scene: bool = True, views: tuple[str, ...] = VIEWS, faces: tuple[str, ...] = EXPRESSIONS) -> AnchorSet:
+    def select(
+        self, *, scene: bool = True, views: tuple[str, ...] = VIEWS, faces: tuple[str, ...] = EXPRESSIONS
+    ) -> AnchorSet:
         """Return the set of the chosen slots."""
         anchors = [Anchor(AnchorRole.GLOBAL, "", self.scene)] if scene else []
         anchors += [Anchor(AnchorRole.VIEW, v, self.views[:, VIEWS.index(v)]) for v in views]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def sample_clips(
     clean, context = batch.latents, encoder(batch.words)
     x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
     sigmas = flow_sigmas(steps, shift)
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x))
         velocity = dit(x, timestep, context, anchors=batch.anchors, num_prefix=batch.num_prefix, audio=batch.audio)

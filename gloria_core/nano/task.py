@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,67 +47,64 @@ NANO = ModelConfig(
 _MIDDLE_CLIPS = 3
 """Clips from the middle of a video that are drawn of each character; one more is from a video's start."""
 
+Scene = tuple[list[Clip], AnchorLatents]
+"""A character's clips and anchors."""
 
-def nano_config(mode: str = "cached", *, same_position: bool = False) -> ModelConfig:
-    """Return nano's configuration with the codec's spread; ``same_position`` puts all anchors in one place (ablation)."""
-    config = replace(NANO, latent_std=tuple(round(float(s), 6) for s in load_codec().latent_std))
-    if same_position:
-        # every step 0 would break the spacing rule, which is the point of the ablation: the chunk's own rule is kept by
-        # the trainer's clips being 9 latents long
-        config = replace(config, chunk_latents=0, anchors=replace(config.anchors, **_ONE_PLACE))
+
+def nano_config(mode: Literal["joint", "cached"] = "cached", *, same_position: bool = False) -> ModelConfig:
+    """Return nano's configuration with the codec's spread; ``same_position`` (ablation): anchors share one place."""
     if mode not in ("joint", "cached"):
         raise ConfigError(f"mode is {mode!r}; use 'joint' or 'cached'.")
-    return config.with_mode(mode)  # type: ignore[arg-type]  # narrowed above
+    config = replace(NANO, latent_std=tuple(round(float(s), 6) for s in load_codec().latent_std))
+    if same_position:  # breaks the rule that anchors stand a chunk apart, so the chunk's length is left open
+        places = replace(config.anchors, view_position=20, view_step=0, expression_position=20, expression_step=0)
+        config = replace(config, chunk_latents=0, anchors=places)
+    return config.with_mode(mode)
 
 
-_ONE_PLACE = {"global_position": 20, "view_position": 20, "view_step": 0, "expression_position": 20, "expression_step": 0}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NanoOptions:
+    """The ``[task.options]`` table of a training configuration."""
+
+    num_characters: int = 4096
+    """How many different characters there are; each is drawn when it is first wanted."""
+    characters_per_batch: int = 4
+    """Characters in a batch of middle clips (3 clips each)."""
+    seed: int = 0
+    """Of the weights, the characters and the order of batches."""
+    start_share: float = 0.25
+    """Share of batches that are first clips of videos (one clip each of 3 times as many characters)."""
+    drop_role: float = 0.08
+    """Probability that a batch lacks all anchors of a role, for each role."""
+    drop_slot: float = 0.06
+    """Probability that a batch lacks a slot."""
+    anchors: tuple[str, ...] = ("global", "view", "expression")
+    """Roles used at all (stages I to III)."""
+    superset: float = 1.0
+    """Share of characters whose anchors come from outside their clips."""
+    face_weight: float = 3.0
+    """Loss weight of the latents around the mouth relative to the rest."""
+    mode: Literal["joint", "cached"] = "cached"
+    """Attention mode."""
+    same_position: bool = False
+    """Ablation: all anchors at one RoPE position."""
 
 
 class NanoTask:
-    """Batches of the nano world.
+    """Batches of the nano world; takes the fields of NanoOptions as keywords."""
 
-    Args:
-        num_characters: how many different characters there are; each is drawn when it is first wanted.
-        characters_per_batch: characters in a batch of middle clips (3 clips each).
-        seed: of the weights, the characters and the order of batches.
-        start_share: share of batches that are first clips of videos (one clip for each of 3 x as many characters).
-        drop_role: probability that a batch lacks all anchors of a role, for each role.
-        drop_slot: probability that a batch lacks a slot.
-        anchors: roles used at all, of global, view, expression (stages I to III).
-        superset: share of characters whose anchors come from outside their clips.
-        face_weight: loss weight of the latents around the mouth relative to the rest.
-        mode: joint or cached attention.
-        same_position: ablation: all anchors at one RoPE position.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_characters: int = 4096,
-        characters_per_batch: int = 4,
-        seed: int = 0,
-        start_share: float = 0.25,
-        drop_role: float = 0.08,
-        drop_slot: float = 0.06,
-        anchors: tuple[str, ...] = ("global", "view", "expression"),
-        superset: float = 1.0,
-        face_weight: float = 3.0,
-        mode: str = "cached",
-        same_position: bool = False,
-    ) -> None:
-        self.config = nano_config(mode, same_position=same_position)
-        self._num_characters, self._per_batch, self._seed = num_characters, characters_per_batch, seed
-        self._start_share, self._drop_role, self._drop_slot = start_share, drop_role, drop_slot
-        self._roles, self._superset = frozenset(anchors), superset
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - NanoOptions names and types them
+        self.options = NanoOptions(**options)
+        self.config = nano_config(self.options.mode, same_position=self.options.same_position)
         self._codec = load_codec()
         self._speech = Speech.read(*TRAINING_FILES)
         self._held_out_speech = Speech.read(HELDOUT_FILE)
-        self._scenes: dict[int, tuple[list[Clip], AnchorLatents]] = {}
-        self._weight = _face_weights(face_weight)
+        self._scenes: dict[int, Scene] = {}
+        self._weight = _face_weights(self.options.face_weight)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the transformer and the text encoder, freshly initialised."""
-        generator = torch.Generator().manual_seed(self._seed)
+        generator = torch.Generator().manual_seed(self.options.seed)
         dit = GloriaDiT(self.config)
         initialise(dit, generator)
         encoder = TextEncoder(self.config.text_dim)
@@ -118,10 +116,10 @@ class NanoTask:
 
     def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:
         """Return the batch of one process in one step; each process keeps to its own share of the characters."""
-        generator = torch.Generator().manual_seed(hash((self._seed, step, rank)) & 0x7FFFFFFF)
-        first = bool(torch.rand((), generator=generator) < self._start_share)
-        share = self._num_characters // world_size
-        count = self._per_batch * (_MIDDLE_CLIPS if first else 1)
+        generator = torch.Generator().manual_seed(hash((self.options.seed, step, rank)) & 0x7FFFFFFF)
+        first = bool(torch.rand((), generator=generator) < self.options.start_share)
+        share = self.options.num_characters // world_size
+        count = self.options.characters_per_batch * (_MIDDLE_CLIPS if first else 1)
         which = torch.randperm(share, generator=generator)[:count] * world_size + rank
         return self._batch([self._scene(int(number)) for number in which], first, generator, None)
 
@@ -138,18 +136,19 @@ class NanoTask:
         return self._batch(scenes, first, generator, 0.0)
 
     def _batch(
-        self, scenes: list[tuple[list[Clip], AnchorLatents]], first: bool, generator: torch.Generator, drop: float | None
+        self, scenes: list[Scene], first: bool, generator: torch.Generator, drop: float | None
     ) -> TrainBatch:
         chosen = [clip for clips, _ in scenes for clip in (clips[-1:] if first else clips[:-1])]
         prefix = PREFIX_LATENTS
         if first:
             prefix = int(torch.rand((), generator=generator) < 0.6)  # the start frame given, or not
-        anchors = AnchorLatents(*(torch.cat([getattr(a, n) for _, a in scenes]).float() for n in ("scene", "views", "faces")))
-        role_drop = self._drop_role if drop is None else drop
-        slot_drop = self._drop_slot if drop is None else drop
+        names = ("scene", "views", "faces")
+        anchors = AnchorLatents(*(torch.cat([getattr(a, name) for _, a in scenes]).float() for name in names))
+        role_drop = self.options.drop_role if drop is None else drop
+        slot_drop = self.options.drop_slot if drop is None else drop
 
         def has(role: str) -> bool:
-            return role in self._roles and bool(torch.rand((), generator=generator) >= role_drop)
+            return role in self.options.anchors and bool(torch.rand((), generator=generator) >= role_drop)
 
         def kept(slots: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(s for s in slots if torch.rand((), generator=generator) >= slot_drop)
@@ -166,21 +165,21 @@ class NanoTask:
             audio=torch.stack([clip.audio for clip in chosen]).float(),
             anchors=selected if len(selected) else None,
             weight=self._weight,
-            metrics={"num_anchors": float(len(selected)), "superset": self._superset},
+            metrics={"num_anchors": float(len(selected)), "superset": self.options.superset},
         )
 
-    def _scene(self, number: int) -> tuple[list[Clip], AnchorLatents]:
+    def _scene(self, number: int) -> Scene:
         if number not in self._scenes:
             self._scenes[number] = self._draw(number, self._speech)
         return self._scenes[number]
 
     @torch.no_grad()
-    def _draw(self, number: int, speech: Speech) -> tuple[list[Clip], AnchorLatents]:
-        generator = torch.Generator().manual_seed(self._seed * 10_000_019 + number)
+    def _draw(self, number: int, speech: Speech) -> Scene:
+        generator = torch.Generator().manual_seed(self.options.seed * 10_000_019 + number)
         atlas = paint(Characters.random(1, generator))
         clips = [middle_clip(atlas, self._codec, speech, generator) for _ in range(_MIDDLE_CLIPS)]
         clips.append(first_clip(atlas, self._codec, speech, generator))
-        outside = bool(torch.rand((), generator=generator) < self._superset)
+        outside = bool(torch.rand((), generator=generator) < self.options.superset)
         anchors = draw_anchors(atlas, self._codec, generator, None if outside else clips[0].poses)
         small = [replace(clip, latents=clip.latents.half(), audio=clip.audio.half()) for clip in clips]
         return small, AnchorLatents(anchors.scene.half(), anchors.views.half(), anchors.faces.half())

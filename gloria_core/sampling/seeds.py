@@ -11,7 +11,7 @@ def chunk_seed(seed: int, index: int) -> int:
     """Return the seed of a chunk's noise.
 
     The first chunk takes the user's seed as it is: one chunk equals a plain clip made with that seed. Chunk k > 0 takes
-    mix((mix(seed) + k) mod 2^64) >> 11, where mix is one output of SplitMix64. The shift leaves 53 bits, which a web
+    mix((mix(seed) + k) mod 2^64) >> 11, where mix is `splitmix64`. The shift leaves 53 bits, which a web
     page can show and give back without rounding.
 
     Args:
@@ -21,7 +21,7 @@ def chunk_seed(seed: int, index: int) -> int:
     Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators".
     """
     seed &= _MASK_64
-    return seed if index == 0 else _mix((_mix(seed) + index) & _MASK_64) >> (64 - _SEED_BITS)
+    return seed if index == 0 else splitmix64((splitmix64(seed) + index) & _MASK_64) >> (64 - _SEED_BITS)
 
 
 def chunk_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -30,7 +30,8 @@ def chunk_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generator)
 
 
-def _mix(state: int) -> int:
+def splitmix64(state: int) -> int:
+    """Return the first output of the generator SplitMix64 that starts in a 64-bit state."""
     z = (state + 0x9E3779B97F4A7C15) & _MASK_64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK_64

@@ -1,6 +1,6 @@
 """``python -m gloria_core.train CONFIG.toml``: train, or go on with a run.
 
-Several processes: ``torchrun --standalone --nproc-per-node=2 -m gloria_core.train CONFIG.toml`` with the same arguments.
+Several processes: ``torchrun --standalone --nproc-per-node=2 -m gloria_core.train CONFIG.toml``, same arguments.
 """
 
 import argparse

@@ -101,8 +101,9 @@ def make_video(request: VideoRequest) -> VideoResult:
         InterruptProcessingException: the user has stopped; the file holds the chunks that were finished.
     """
     job = _prepared(request)
-    for sentence in lost_cues(request.prompts.cues, job.chunks, job.fps):
-        _log.warning("Gloria: %s", sentence)
+    lost = lost_cues(request.prompts.cues, job.chunks, job.fps)
+    if lost:
+        _log.warning("Gloria: %s", " ".join(lost))
     num_steps = len(request.sigmas) - 1
     progress = VideoProgress(len(job.chunks), num_steps, request.node_id)
 

@@ -3,10 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
 from ...gloria_core.errors import CheckpointError, MediaError
+from .api import VideoFromFile
 
 _SOUNDS = ("audio", "video")
 
@@ -68,3 +70,19 @@ def input_path(name: str) -> Path:
             f"There is no file {name!r} in the input folder; copy it there, or upload it with a Load Audio node."
         )
     return path
+
+
+def viewable(video: Any) -> tuple[str, str, str]:  # noqa: ANN401 - the host's VIDEO
+    """Return name, subfolder and folder (``output``, ``input`` or ``temp``) by which the page can play a VIDEO.
+
+    A file of one of the host's folders is shown where it lies; anything else is written to the temporary folder first.
+    """
+    source = video.get_stream_source() if isinstance(video, VideoFromFile) else None
+    for folder in ("output", "input", "temp"):
+        root = Path(folder_paths.get_directory_by_type(folder)).resolve()
+        if isinstance(source, str) and Path(source).resolve().is_relative_to(root):
+            place = Path(source).resolve().relative_to(root)
+            return place.name, place.parent.as_posix() if len(place.parts) > 1 else "", folder
+    target, name, counter, subfolder, _ = folder_paths.get_save_image_path("gloria", folder_paths.get_temp_directory())
+    video.save_to(str(Path(target) / f"{name}_{counter:05}_.mp4"))
+    return f"{name}_{counter:05}_.mp4", subfolder, "temp"

@@ -8,7 +8,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ...gloria_core.audio import from_encoder_output, mel_features
+from ...gloria_core.audio import from_encoder_output, hidden_of, mel_features
 from ...gloria_core.errors import AudioError
 from ...gloria_core.media import read_audio
 from ...gloria_core.nano.speech import DEMO_FILE
@@ -97,4 +97,4 @@ def _through_encoder(encoder: Any, waveform: Tensor, sample_rate: int, fps: floa
             "'audio_encoder'."
         )
     heard = encoder.encode_audio(waveform.unsqueeze(0), sample_rate)
-    return from_encoder_output(heard["encoded_audio"], heard["audio_samples"], fps=fps, num_frames=num_frames)
+    return from_encoder_output(hidden_of(heard), heard["audio_samples"], fps=fps, num_frames=num_frames)

@@ -103,7 +103,8 @@ def masked_joint(dit: GloriaDiT, given: AnchorSet, num_prefix: int) -> Tensor:
         text = dit.text_embedding(torch.nn.functional.pad(context, (0, 0, 0, 1)))
         tokens, grid = dit._patchify(x)
         per_frame = grid[1] * grid[2]
-        tables, group = [dit._rope(0, grid, x.device)], [0] * (num_prefix * per_frame) + [1] * ((grid[0] - num_prefix) * per_frame)
+        tables = [dit._rope(0, grid, x.device)]
+        group = [0] * (num_prefix * per_frame) + [1] * ((grid[0] - num_prefix) * per_frame)
         sequence = [tokens]
         for number, anchor in enumerate(given, start=2):
             token, anchor_grid = dit._patchify(anchor.latent)
@@ -138,7 +139,8 @@ def test_clips_share_anchors_in_rows(mode: str) -> None:
     dit = build(TINY.with_mode(mode))  # type: ignore[arg-type]
     two = AnchorSet(tuple(replace(a, latent=torch.cat([a.latent, -a.latent])) for a in anchors()))
     shared = call(dit, batch=4, anchors=two)
-    own = [call(dit, anchors=AnchorSet(tuple(replace(a, latent=a.latent[i : i + 1]) for a in two))) for i in (0, 0, 1, 1)]
+    rows = [AnchorSet(tuple(replace(a, latent=a.latent[i : i + 1]) for a in two)) for i in (0, 1)]
+    own = [call(dit, anchors=rows[i]) for i in (0, 0, 1, 1)]
     torch.testing.assert_close(shared, torch.cat(own), atol=1e-5, rtol=1e-4)
 
 

@@ -1,0 +1,116 @@
+"""Frames and sound into one MP4 stream, step by step and in step."""
+
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ..errors import MediaError
+from .soundtrack import Soundtrack
+
+_BT709, _VIDEO_RANGE = 1, 1
+"""Codes of ITU-T H.273 for the colours of HD video, and the library's for 16..235."""
+_HYBRID_SINCE = (61, 7, 100)
+_FRAGMENTS = "frag_keyframe+default_base_moof"
+_HYBRID = "hybrid_fragmented"
+"""Fragments while it is written, so that a cut file plays; an ordinary, seekable MP4 once it is closed."""
+
+
+def encoder_name() -> str:
+    """Return the H.264 encoder to use: x264 where it is built in, any other otherwise.
+
+    Raises:
+        MediaError: the media library was built without H.264.
+    """
+    for name in ("libx264", "h264_videotoolbox", "h264_mf", "libopenh264"):
+        if name in av.codecs_available:
+            return name
+    raise MediaError("The installed PyAV cannot write H.264; install its ordinary package with: pip install av.")
+
+
+class Mp4Encoder:
+    """Encodes into an open file. Not safe for use by two threads at once.
+
+    Args:
+        file: open for writing, seekable.
+        fps: frames a second.
+        size: width and height in pixels, both even.
+        soundtrack: where the sound comes from, or None.
+        crf: x264's quality, 0 (lossless) to 51.
+    """
+
+    def __init__(
+        self, file: BinaryIO, fps: Fraction, size: tuple[int, int], soundtrack: Soundtrack | None, crf: int
+    ) -> None:
+        hybrid = av.library_versions["libavformat"] >= _HYBRID_SINCE
+        flags = f"delay_moov+{_HYBRID if hybrid else _FRAGMENTS}"
+        self._fps = fps
+        self._container = av.open(file, "w", format="mp4", options={"movflags": flags})
+        self._video = _video_stream(self._container, fps, size, crf)
+        self._soundtrack = soundtrack
+        self._audio = _audio_stream(self._container, soundtrack) if soundtrack else None
+        self._reformatter = VideoReformatter()
+        self._num_frames = 0
+        self._num_samples = 0
+
+    def add(self, frames: NDArray[np.uint8]) -> None:
+        """Encode frames (n, H, W, 3) and the sound that belongs to them."""
+        for pixels in frames:
+            frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame = self._reformatter.reformat(
+                frame, format="yuv420p", dst_colorspace=_BT709, dst_color_range=_VIDEO_RANGE
+            )
+            frame.pts = self._num_frames
+            frame.time_base = 1 / self._fps
+            self._container.mux(self._video.encode(frame))
+            self._num_frames += 1
+            self._add_sound()
+
+    def close(self) -> None:
+        """Write what the encoders still hold, and close the stream (not the file)."""
+        self._container.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._container.mux(self._audio.encode(None))
+        self._container.close()
+
+    def _add_sound(self) -> None:
+        if self._audio is None or self._soundtrack is None:
+            return
+        until = round(self._num_frames / self._fps * self._soundtrack.rate)
+        samples = self._soundtrack.take(until - self._num_samples)
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._soundtrack.layout)
+        frame.sample_rate = self._soundtrack.rate
+        frame.time_base = Fraction(1, self._soundtrack.rate)
+        frame.pts = self._num_samples
+        self._container.mux(self._audio.encode(frame))
+        self._num_samples = until
+
+
+def _video_stream(
+    container: av.container.OutputContainer, fps: Fraction, size: tuple[int, int], crf: int
+) -> VideoStream:
+    name = encoder_name()
+    options = {"crf": str(crf), "preset": "veryfast", "threads": "2"} if name == "libx264" else {}
+    stream = container.add_stream(name, rate=fps, options=options)
+    assert isinstance(stream, VideoStream)  # the codec decides the class
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    codec = stream.codec_context
+    codec.gop_size = max(1, round(2 * fps))
+    codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+    codec.color_range = _VIDEO_RANGE
+    return stream
+
+
+def _audio_stream(container: av.container.OutputContainer, soundtrack: Soundtrack) -> AudioStream:
+    stream = container.add_stream("aac", rate=soundtrack.rate, layout=soundtrack.layout)
+    assert isinstance(stream, AudioStream)  # the codec decides the class
+    stream.bit_rate = soundtrack.channels * (64000 if soundtrack.rate < 32000 else 96000)
+    return stream

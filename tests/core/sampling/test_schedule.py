@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from gloria_core.errors import ConfigError
+from gloria_core.sampling.schedule import flow_sigmas
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 8, 50])
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0, 12.0])
+def test_levels_fall_from_exactly_one_to_exactly_zero(num_steps: int, shift: float) -> None:
+    sigmas = flow_sigmas(num_steps, shift)
+    assert sigmas.shape == (num_steps + 1,)
+    assert sigmas.dtype == torch.float32
+    assert sigmas[0] == 1.0
+    assert sigmas[-1] == 0.0
+    assert (sigmas.diff() < 0).all()
+
+
+def test_levels_equal_those_that_the_host_was_seen_to_make() -> None:
+    seen = torch.tensor([1.0, 0.9375, 0.8333, 0.625, 0.0])
+    torch.testing.assert_close(flow_sigmas(4, 5.0), seen, atol=5e-5, rtol=0)
+
+
+def test_shift_one_is_uniform() -> None:
+    torch.testing.assert_close(flow_sigmas(4, 1.0), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
+
+
+@pytest.mark.parametrize(("num_steps", "shift"), [(0, 1.0), (-3, 1.0), (8, 0.0), (8, -1.0), (8, float("nan"))])
+def test_numbers_out_of_range_are_refused(num_steps: int, shift: float) -> None:
+    with pytest.raises(ConfigError, match=str(num_steps if num_steps < 1 else shift)):
+        flow_sigmas(num_steps, shift)
