@@ -149,7 +149,7 @@ class ModelConfig:
         if self.patch_size[0] != 1:
             raise ConfigError(f"patch_size {self.patch_size} joins latent frames; the first number must be 1.")
         if self.latent_std and len(self.latent_std) != self.out_channels:
-            raise ConfigError(f"latent_std has {len(self.latent_std)} values, not {self.out_channels}: give one a channel.")
+            raise ConfigError(f"latent_std has {len(self.latent_std)} values; give {self.out_channels}, one a channel.")
         if any(s <= 0 for s in self.latent_std):
             raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
         if self.chunk_latents > self.anchors.smallest_spacing:

@@ -57,7 +57,8 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     """Open a file for reading and close it at the end of the block.
 
     Raises:
-        MediaError: the file is missing, is a folder, may not be read, or is no media file.
+        MediaError: the file is missing, is a folder, may not be read, or is no media file; also for what the media
+            library raises in the block.
     """
     file = Path(path)
     if not file.exists():
@@ -77,7 +78,10 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     with container:
         if container.format.name in _TEXT_FORMATS:
             raise _not_media(file)
-        yield container
+        try:
+            yield container
+        except av.FFmpegError as error:
+            raise MediaError(f"{file} could not be read to its end: {error}. Copy or export it again.") from error
 
 
 def _not_media(file: Path) -> MediaError:

@@ -61,7 +61,7 @@ def _decode(container: InputContainer, stream: VideoStream) -> Iterator[NDArray[
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.FFmpegError:
                 continue
             for frame in frames:
                 yield _upright(frame)

@@ -107,7 +107,7 @@ def _decode(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.FFmpegError:
                 continue
             yield from frames
     except (av.error.InvalidDataError, av.error.EOFError):

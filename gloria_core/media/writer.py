@@ -31,7 +31,8 @@ class VideoWriter:
 
     A context manager. While it works, the video is ``NAME.partial.mp4`` beside the target, in fragments, so that what
     is on disk plays even if the process dies. Leaving the block finishes the file and renames it; leaving it by an
-    exception deletes it. To keep what is there after an interrupt, call ``finish`` before the exception leaves the block.
+    exception deletes it. To keep what is there after an interrupt, call ``finish`` before the exception
+    leaves the block.
 
     Args:
         path: the .mp4 to make, in a folder that exists; a file of that name is replaced at the very end.

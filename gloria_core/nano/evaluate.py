@@ -284,7 +284,7 @@ def write_sheet(pairs: Tensor, path: Path, *, rows: int = 6, columns: int = 12) 
     """Write truth above picture for some characters: pairs (N, 2, 3, F, H, W)."""
     index = torch.linspace(0, pairs.shape[3] - 1, columns).long()
     chosen = pairs[:rows, :, :, index].clamp(-1, 1)
-    picture = chosen.permute(0, 1, 4, 3, 5, 2).reshape(rows * 2 * pairs.shape[4], columns * pairs.shape[5], 3)
+    picture = chosen.permute(0, 1, 4, 3, 5, 2).flatten(0, 2).flatten(1, 2)
     image = Image.fromarray(((picture + 1) * 127.5).byte().numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST).save(path)

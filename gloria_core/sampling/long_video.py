@@ -108,7 +108,7 @@ def generate(
     if not chunks:
         raise PlanError("The plan has no chunks left; there is nothing to sample.")
     if start is not None:
-        start = start.expand(shape[0], *start.shape[1:]) if start.shape[0] == 1 else start
+        start = (start.expand(shape[0], *start.shape[1:]) if start.shape[0] == 1 else start).contiguous()
     _check_start(chunks[0], shape, start)
     return _run(chunks, _Video(sampler, conditions, shape, seed, prefix_mode), start)
 
@@ -152,7 +152,8 @@ def _finish(
         made = latents[:, :, :num_prefix]
         joined = prefix.to(latents) if video.prefix_mode == PrefixMode.HELD else blend(prefix, made)
         latents = torch.cat([joined, latents[:, :, num_prefix:]], dim=2)
-    next_prefix = latents[:, :, chunk.num_latents - num_next_prefix :].clone() if num_next_prefix else None
+    tail = latents[:, :, chunk.num_latents - num_next_prefix :]
+    next_prefix = tail.clone(memory_format=torch.contiguous_format) if num_next_prefix else None
     is_held = video.prefix_mode == PrefixMode.HELD
     ready = range(chunk.num_prefix if is_held else 0, chunk.num_latents - (0 if is_held else num_next_prefix))
     shown = frames_of(chunk.latents[ready.start : ready.stop])

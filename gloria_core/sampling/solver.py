@@ -86,8 +86,8 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, callback: StepCallback
     """Second order from two steps' guesses, one network call a step (see `Solver`).
 
     The clean guess is extrapolated in -log(sigma), as k-diffusion does, and not in the flow's log((1 - sigma) / sigma),
-    which is infinite at sigma 1. So a host that calls k-diffusion's sampler of this name makes the same latents. The price
-    is the order on a grid that ends at 0: N^-2 log(N) for N steps.
+    which is infinite at sigma 1. So a host that calls k-diffusion's sampler of this name makes the same latents.
+    The price is the error on a grid that ends at 0: it falls as N^-2 log(N) with N steps.
     Source: Lu et al. 2022, DPM-Solver++ (arXiv 2211.01095), algorithm 2.
     """
     before: tuple[float, Tensor] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import Host
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 PLACES = (
@@ -25,6 +26,11 @@ QUIET = (
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+
+LOAD_MS = 90_000.0
+SETTLE_MS = 1000.0
+READY = """() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow
+    && Object.keys(window.LiteGraph?.registered_node_types ?? {}).some(name => name.startsWith("Gloria"))"""
 
 
 def find_chromium() -> Path | None:
@@ -57,23 +63,46 @@ def _only_loopback(route: Route) -> None:
         route.abort()
 
 
-@pytest.fixture
-def page(browser: Browser, host: Host) -> Iterator[Page]:
-    """The host's page, loaded and ready for a workflow; `page.problems` is the list of uncaught errors in it.
+@dataclass
+class ComfyPage:
+    """The host's page, loaded and ready for a workflow; it talks to nobody but the host."""
 
-    It talks to nobody but the host. Give a workflow to `app.loadGraphData` through `page.evaluate`.
-    """
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    """Uncaught errors, and what our own scripts report; the host's page has noise of its own."""
+
+    def open_workflow(self, workflow: dict[str, Any]) -> None:
+        """Load UI JSON as if it had been dropped on the page."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_function("count => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
+        self.page.wait_for_timeout(SETTLE_MS)
+
+    def missing_nodes(self) -> list[str]:
+        """Return the types of the graph's nodes that the host does not know."""
+        types = self.page.evaluate("app.graph._nodes.map(node => node.type)")
+        known = self.page.evaluate("Object.keys(LiteGraph.registered_node_types)")
+        return sorted(set(types) - set(known))
+
+    def prompt(self) -> dict[str, Any]:
+        """Return what the page would queue: API JSON, without the titles that it adds."""
+        nodes = self.page.evaluate("async () => (await app.graphToPrompt()).output")
+        return {key: {name: node[name] for name in ("class_type", "inputs")} for key, node in nodes.items()}
+
+
+def _is_our_error(said: ConsoleMessage) -> bool:
+    return said.type == "error" and "/extensions/gloria/" in said.location.get("url", "")
+
+
+@pytest.fixture
+def comfy_page(browser: Browser, host: Host) -> Iterator[ComfyPage]:
+    """The host's page in a fresh profile."""
     host.client.post("/settings", {"Comfy.TutorialCompleted": True})  # else a dialog covers the page
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     context.route("**/*", _only_loopback)
-    tab: Any = context.new_page()
-    tab.problems = []
-    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
-    tab.goto(host.url)
-    tab.wait_for_function(
-        "() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow"
-        " && Object.keys(window.LiteGraph?.registered_node_types ?? {}).some(name => name.startsWith('Gloria'))",
-        timeout=60_000,
-    )
-    yield tab
+    shown = ComfyPage(context.new_page())
+    shown.page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    shown.page.on("console", lambda said: shown.errors.append(said.text) if _is_our_error(said) else None)
+    shown.page.goto(host.url)
+    shown.page.wait_for_function(READY, timeout=LOAD_MS)
+    yield shown
     context.close()

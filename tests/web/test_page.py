@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Host
-    from playwright.sync_api import Page
+    from conftest import ComfyPage, Host
 
 pytestmark = pytest.mark.web
 
+OURS = "Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith('Gloria'))"
 
-def test_the_page_knows_every_node_of_the_pack(page: Page, host: Host) -> None:
+
+def test_the_page_knows_every_node_of_the_pack(comfy_page: ComfyPage, host: Host) -> None:
     ours = sorted(name for name in host.client.get("/object_info") if name.startswith("Gloria"))
-    shown = page.evaluate("Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith('Gloria'))")
+    shown = comfy_page.page.evaluate(OURS)
     assert sorted(shown) == ours
-    assert not [problem for problem in page.problems if "gloria" in problem.lower()]
+    assert not [error for error in comfy_page.errors if "gloria" in error.lower()]

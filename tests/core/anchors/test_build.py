@@ -49,7 +49,7 @@ def test_sets_can_be_chained() -> None:
 
 
 def test_two_pictures_in_one_slot_are_refused() -> None:
-    with pytest.raises(AnchorError, match="Two pictures.*left view.*each slot takes one"):
+    with pytest.raises(AnchorError, match=r"Two pictures.*left view.*each slot takes one"):
         build_anchor_set([anchor("global"), anchor("view", "left"), anchor("view", "Left")], CONFIG)
 
 
@@ -62,7 +62,7 @@ def test_a_character_needs_its_global_anchor() -> None:
 
 
 def test_another_vaes_latents_are_refused() -> None:
-    with pytest.raises(AnchorError, match="global anchor was encoded to 4 channels.*16.*VAE"):
+    with pytest.raises(AnchorError, match=r"global anchor was encoded to 4 channels.*16.*VAE"):
         build_anchor_set([anchor("global", shape=(1, 4, 1, 4, 6))], CONFIG)
 
 
@@ -89,7 +89,7 @@ def test_batches_must_agree() -> None:
 def test_values_that_are_not_numbers_are_refused(bad: float) -> None:
     latent = torch.zeros(1, 16, 1, 4, 6)
     latent[0, 3, 0, 1, 1] = bad
-    with pytest.raises(AnchorError, match="left view anchor's latent.*not numbers"):
+    with pytest.raises(AnchorError, match=r"left view anchor's latent.*not numbers"):
         build_anchor_set([anchor("global"), make_anchor("view", "left", latent)], CONFIG)
 
 

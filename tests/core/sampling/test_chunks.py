@@ -93,7 +93,7 @@ def test_impossible_plans_are_refused(num_frames: int, chunk_latents: int, prefi
 
 def test_chunks_longer_than_the_anchors_spacing_are_refused() -> None:
     assert plan(100, 40, anchor_spacing=40)
-    with pytest.raises(PlanError, match="41 latent frames.*at most 40 latent frames"):
+    with pytest.raises(PlanError, match=r"41 latent frames.*at most 40 latent frames"):
         plan(100, 41, anchor_spacing=40)
     check_spacing(40, 40)
 

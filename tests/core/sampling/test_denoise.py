@@ -97,12 +97,12 @@ def test_network_runs_in_the_contexts_dtype_and_solver_in_its_own(x: Tensor, mak
 
 
 def test_missing_negative_prompt_is_told_before_sampling(make_denoiser: Maker) -> None:
-    with pytest.raises(ConfigError, match="scale is 4.0.*negative prompt"):
+    with pytest.raises(ConfigError, match=r"scale is 4.0.*negative prompt"):
         bind(make_denoiser(), conditions(negative_context=None, guidance=Guidance(text_scale=4.0)))
 
 
 def test_windows_must_cover_the_chunk(x: Tensor, make_denoiser: Maker) -> None:
-    with pytest.raises(AudioError, match="5 latent frames.*windows for 3"):
+    with pytest.raises(AudioError, match=r"5 latent frames.*windows for 3"):
         bind(make_denoiser(), conditions(audio=torch.zeros(1, 3, 8, 4)))(x, 0.5)
 
 

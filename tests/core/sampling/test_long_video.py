@@ -1,4 +1,3 @@
-import gc
 import itertools
 import weakref
 from typing import Any
@@ -74,8 +73,8 @@ def test_given_prefixes_are_blended_before_they_are_final() -> None:
 
 def test_overlaps_longer_than_the_new_part_blend_what_was_blended() -> None:
     # Chunks of 4 with a prefix of 3: latent 2 is made by chunks 0, 1 and 2.
-    made = values(run(plan(17, 4, 3), Sampler(), prefix_mode=PrefixMode.GIVEN))
-    assert made == pytest.approx([0, 1, 502 + 0.0, 1503, 1004], abs=1e-3)
+    made = values(run(plan(21, 4, 3), Sampler(), prefix_mode=PrefixMode.GIVEN))
+    assert made == pytest.approx([0, 1, 502, 1503, 2004, 2005], abs=1e-3)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -166,7 +165,6 @@ def test_only_a_prefix_is_alive_between_chunks(mode: PrefixMode) -> None:
     left: list[int] = []
 
     def sampler(job: ChunkJob[str]) -> Tensor:
-        gc.collect()
         left.append(sum(ref() is not None for ref in alive))
         if job.prefix is not None:
             assert job.prefix.untyped_storage().nbytes() == job.prefix.nbytes

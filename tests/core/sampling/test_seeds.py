@@ -9,7 +9,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 
 def test_splitmix64_gives_the_published_numbers() -> None:
-    # The reference program's outputs: first of state 0, and first two of state 1234567 (the state grows by its constant).
+    # The reference program's outputs: the first from state 0, then the first two from 1234567 (it grows by a constant).
     assert splitmix64(0) == 0xE220A8397B1DCDAF
     assert splitmix64(1234567) == 6457827717110365317
     assert splitmix64(1234567 + 0x9E3779B97F4A7C15) == 3203168211198807973

@@ -37,7 +37,7 @@ class Counter:
 
 
 def transported(x: Tensor, world: World, before: float, after: float) -> Tensor:
-    """Where the exact flow carries ``x``: in one dimension it keeps quantiles, so the two distribution functions give it."""
+    """Where the exact flow carries ``x``: in one dimension it keeps quantiles, so distribution functions give it."""
 
     def cdf(at: Tensor, sigma: float) -> Tensor:
         terms = [
@@ -78,7 +78,7 @@ def test_error_falls_with_the_order_of_the_solver(name: str, order: int, world: 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 @pytest.mark.parametrize(("name", "order"), [("euler", 0.95), ("heun", 1.95), ("dpmpp_2m", 1.65)])
 def test_error_falls_all_the_way_to_noise_level_zero(name: str, order: float, shift: float, world: World) -> None:
-    # dpmpp_2m's variable, log(sigma), has ever the same last steps near 0, however fine the grid: N^-2 becomes N^-2 log(N).
+    # dpmpp_2m's variable, log(sigma), always has the same last steps near 0: N^-2 becomes N^-2 log(N).
     errors = [error(SOLVERS[name], world, flow_sigmas(n, shift)) for n in (200, 400, 800)]
     assert min(orders(errors)) > order
 
@@ -144,5 +144,5 @@ def test_levels_that_do_not_fall_are_refused(levels: list[float]) -> None:
 
 def test_solver_by_name() -> None:
     assert solver_named("euler") is euler
-    with pytest.raises(ConfigError, match="'unipc'.*euler, heun, dpmpp_2m"):
+    with pytest.raises(ConfigError, match=r"'unipc'.*euler, heun, dpmpp_2m"):
         solver_named("unipc")
