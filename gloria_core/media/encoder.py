@@ -17,10 +17,12 @@ from .soundtrack import Soundtrack
 
 _BT709, _VIDEO_RANGE = 1, 1
 """Codes of ITU-T H.273 for the colours of HD video, and the library's for 16..235."""
-_HYBRID_SINCE = (61, 7, 100)
-_FRAGMENTS = "frag_keyframe+default_base_moof"
+_HYBRID_SINCE = (62, 12, 0)
+"""First libavformat whose hybrid files were found to be whole; those of FFmpeg 7.1 and 8.0 lose frames."""
 _HYBRID = "hybrid_fragmented"
 """Fragments while it is written, so that a cut file plays; an ordinary, seekable MP4 once it is closed."""
+_FRAGMENTS = "frag_keyframe+default_base_moof"
+"""Fragments that stay. Players know them; a few editing programs want them remuxed."""
 
 
 def encoder_name() -> str:

@@ -117,7 +117,7 @@ def chunk_sampler(
         prefix = None if job.prefix is None else job.prefix.to(noise)
         denoise = bind(denoiser, job.conditions, prefix=prefix, cache=cache)
         callback = None if on_step is None else lambda step: on_step(job.chunk, step)
-        return _with_prefix(solver(denoise, noise, sigmas, callback), prefix)
+        return solver(denoise, noise, sigmas, callback)
 
     return sample
 

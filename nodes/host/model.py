@@ -124,7 +124,7 @@ class NanoLatent(comfy.latent_formats.LatentFormat):
         self.latent_rgb_factors_bias = codec.mean.unflatten(0, (3, -1)).mean(dim=1).tolist()
 
 
-_LATENT_FORMATS: Mapping[str, Callable[[], comfy.latent_formats.LatentFormat]] = {
+_LATENT_FORMATS: Mapping[str, Callable[[], Any]] = {
     "nano": NanoLatent,
     "wan2.1": comfy.latent_formats.Wan21,
     "wan2.2": comfy.latent_formats.Wan22,
@@ -233,17 +233,16 @@ def _num_prefix(mask: Tensor) -> int:
 class GloriaSupport(comfy.supported_models.WAN21_T2V):
     """The host's description of a model family, filled from our configuration instead of from detection."""
 
-    supported_inference_dtypes = (torch.bfloat16, torch.float16, torch.float32)
+    supported_inference_dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16, torch.float32)
 
     def __init__(self, gloria: ModelConfig) -> None:
         if gloria.codec not in _LATENT_FORMATS:
             known = ", ".join(_LATENT_FORMATS)
             raise ConfigError(f"The model's codec is {gloria.codec!r}; this pack knows: {known}. A newer Gloria may.")
-        self.latent_format = _LATENT_FORMATS[gloria.codec]
+        self.latent_format = _LATENT_FORMATS[gloria.codec]  # the host's constructor calls it
         self.gloria = gloria
         super().__init__({"image_model": "wan2.1", "dim": gloria.dim, "gloria": gloria})
         if gloria.codec == "nano":
-            self.latent_format.latent_channels = gloria.out_channels
             self.supported_inference_dtypes = (torch.float32,)  # a few megabytes: nothing to gain from halves
 
     def get_model(

@@ -107,6 +107,13 @@ def test_the_chunk_at_a_time_makes_the_picture_shown_then(
     assert frame in chunk_at(chunks, frame / fps, fps).frames
 
 
+def test_a_frames_own_time_finds_it_in_spite_of_rounding() -> None:
+    chunks = plan(200, 2, 1)
+    for frame in (29, 97, 113):
+        assert frame / 23.976 * 23.976 < frame
+        assert chunk_at(chunks, frame / 23.976, 23.976).frames.start == frame
+
+
 def test_boundaries_in_seconds() -> None:
     assert boundaries_s(plan(60, 9), 16.0) == (0.0, 33 / 16, 53 / 16, 60 / 16)
 

@@ -134,6 +134,13 @@ def test_a_start_frame_is_the_first_latent(mode: PrefixMode) -> None:
     assert sampler.jobs[0].prefix.shape[2] == 1
 
 
+def test_a_held_start_stays_whatever_the_sampler_makes_of_it() -> None:
+    start = torch.full((1, 2, 2, 3, 4), -7.0)
+    first, *_ = run(plan(60, 9), lambda job: job.noise, start=start)
+    assert torch.equal(first.latents[:, :, :2], start)
+    assert torch.equal(first.latents[:, :, 2:], chunk_noise(42, (1, 2, 9, 3, 4))[:, :, 2:])
+
+
 def test_one_start_serves_a_batch() -> None:
     sampler = Sampler()
     run(plan(20, 9), sampler, shape=(3, 2, 3, 4), start=torch.ones(1, 2, 1, 3, 4))
