@@ -136,6 +136,8 @@ class ModelConfig:
     """Frame rate that the model was trained at."""
     chunk_latents: int = 32
     """Latent frames of a training clip, and of a chunk unless the user says otherwise."""
+    shift: float = 8.0
+    """Shift of the noise schedule unless the user sets another one; above 1, more of the steps are at high noise."""
     temporal_stride: int = 4
     """Pixel frames in each latent frame after the first."""
     spatial_stride: int = 8
@@ -152,6 +154,8 @@ class ModelConfig:
             raise ConfigError(f"latent_std has {len(self.latent_std)} values; give {self.out_channels}, one a channel.")
         if any(s <= 0 for s in self.latent_std):
             raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
+        if self.shift <= 0:
+            raise ConfigError(f"shift is {self.shift}; it must be above 0 (1 leaves the noise levels evenly spaced).")
         if self.chunk_latents > self.anchors.smallest_spacing:
             raise ConfigError(
                 f"chunk_latents is {self.chunk_latents}, but two anchors stand only {self.anchors.smallest_spacing} "

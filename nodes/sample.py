@@ -72,7 +72,14 @@ class ChunkedLongSampler(io.ComfyNode):
             "before, and all anchors stay in sight. Every finished chunk is written to the file at once: memory "
             "does not grow, "
             "and stopping leaves a video that plays.",
-            inputs=[*_sockets(), *_video_widgets(), *_sampling_widgets(), *_file_widgets(), *_expert_sockets()],
+            inputs=[
+                *_sockets(),
+                *_video_widgets(),
+                *_sampling_widgets(),
+                *_chunk_widgets(),
+                *_file_widgets(),
+                *_expert_sockets(),
+            ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The file, for Save Video or Preview Video."),
                 io.Image.Output(
@@ -275,6 +282,11 @@ def _sampling_widgets() -> list[io.Input]:
             tooltip="How the steps are spread over the noise levels. 'simple' with ModelSamplingSD3's shift is a "
             "safe choice.",
         ),
+    ]
+
+
+def _chunk_widgets() -> list[io.Input]:
+    return [
         io.Int.Input(
             "chunk_latents",
             default=0,

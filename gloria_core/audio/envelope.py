@@ -8,9 +8,9 @@ from .prepare import SAMPLE_RATE, SPEECH_LEVEL, prepare
 
 _LOWEST_HZ, _HIGHEST_HZ = 150.0, 4000.0
 """The band of vowels: hum lies below it, and the hiss of s and f, spoken with a nearly closed mouth, above."""
-_EXPONENT = 0.8
+_EXPONENT = 0.6
 """Compression: syllables spoken softly still move the mouth."""
-_CLOSED = 0.1
+_CLOSED = 0.12
 """Compressed level at and below which the mouth is shut."""
 
 

@@ -68,7 +68,7 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     if file.stat().st_size == 0:
         raise MediaError(f"{file} is empty (0 bytes); copy or export it again.")
     try:
-        container = av.open(str(file))
+        container = av.open(str(file.absolute()))
     except PermissionError as error:
         raise MediaError(
             f"{file} may not be read by this user; change its permissions or copy it elsewhere."

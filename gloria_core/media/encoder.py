@@ -1,7 +1,8 @@
 """Frames and sound into one MP4 stream, step by step and in step."""
 
+from contextlib import suppress
 from fractions import Fraction
-from typing import BinaryIO
+from pathlib import Path
 
 import av
 import numpy as np
@@ -38,10 +39,10 @@ def encoder_name() -> str:
 
 
 class Mp4Encoder:
-    """Encodes into an open file. Not safe for use by two threads at once.
+    """Encodes into a file. Not safe for use by two threads at once.
 
     Args:
-        file: open for writing, seekable.
+        path: the file to make or to replace.
         fps: frames a second.
         size: width and height in pixels, both even.
         soundtrack: where the sound comes from, or None.
@@ -49,12 +50,12 @@ class Mp4Encoder:
     """
 
     def __init__(
-        self, file: BinaryIO, fps: Fraction, size: tuple[int, int], soundtrack: Soundtrack | None, crf: int
+        self, path: Path, fps: Fraction, size: tuple[int, int], soundtrack: Soundtrack | None, crf: int
     ) -> None:
         hybrid = av.library_versions["libavformat"] >= _HYBRID_SINCE
         flags = f"delay_moov+{_HYBRID if hybrid else _FRAGMENTS}"
         self._fps = fps
-        self._container = av.open(file, "w", format="mp4", options={"movflags": flags})
+        self._container = av.open(str(path.absolute()), "w", format="mp4", options={"movflags": flags})
         self._video = _video_stream(self._container, fps, size, crf)
         self._soundtrack = soundtrack
         self._audio = _audio_stream(self._container, soundtrack) if soundtrack else None
@@ -76,11 +77,16 @@ class Mp4Encoder:
             self._add_sound()
 
     def close(self) -> None:
-        """Write what the encoders still hold, and close the stream (not the file)."""
+        """Write what the encoders still hold, and close the file."""
         self._container.mux(self._video.encode(None))
         if self._audio is not None:
             self._container.mux(self._audio.encode(None))
         self._container.close()
+
+    def discard(self) -> None:
+        """Let go of the file, whatever state it is in."""
+        with suppress(av.FFmpegError, OSError):  # it may be the full disk that is being run from
+            self._container.close()
 
     def _add_sound(self) -> None:
         if self._audio is None or self._soundtrack is None:

@@ -4,11 +4,10 @@ import errno
 import os
 import queue
 import threading
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import av
 import numpy as np
@@ -23,6 +22,8 @@ _QUEUED_FRAMES, _QUEUED_BATCHES = 8, 4
 """At most 4 batches of 8 frames wait: 88 MB at 1280 x 720."""
 _POLL_S = 0.1
 """Waiting is cut into steps, so that an interrupt from the keyboard arrives on every system."""
+_FAILURES = (av.FFmpegError, OSError, ValueError, MemoryError)
+"""What encoding can end with; MediaError is a ValueError."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -67,10 +68,11 @@ class VideoWriter:
         self._queue: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(_QUEUED_BATCHES)
         self._failure: MediaError | None = None
         self._discard = False
+        self._complete = False
         self._finished = False
         self._soundtrack = Soundtrack(audio) if audio is not None else None
         try:
-            self._file: BinaryIO = self.partial_path.open("wb")
+            self.partial_path.open("wb").close()  # says at once where no file can be made
         except OSError as error:
             self._close_sound()
             raise self._explained(error) from error
@@ -120,6 +122,8 @@ class VideoWriter:
             self._check_alive()
             if self.num_frames == 0:
                 raise MediaError(f"No frame was written to {self.path}; there is nothing to save.")
+            if not self._complete:
+                raise MediaError(f"{self.path} could not be written: the encoder died; see the log.")
             self._publish()
             done = True
         finally:
@@ -148,8 +152,9 @@ class VideoWriter:
         while True:
             try:
                 return self._queue.put(batch, timeout=_POLL_S)
-            except queue.Full:
-                continue  # the thread always takes from the queue, even after a failure
+            except queue.Full:  # the thread goes on taking from the queue after every failure that it knows
+                if not self._thread.is_alive():
+                    raise MediaError(f"{self.path} could not be written: the encoder died; see the log.") from None
 
     def _stop(self) -> None:
         self._put(None)
@@ -163,51 +168,54 @@ class VideoWriter:
 
     def _publish(self) -> None:
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with self.partial_path.open("rb+") as file:
+                os.fsync(file.fileno())
             os.replace(self.partial_path, self.path)
         except OSError as error:
             raise self._explained(error) from error
 
     def _delete(self) -> None:
-        with suppress(OSError):  # a full disk refuses the last bytes; they are deleted next
-            self._file.close()
         self.partial_path.unlink(missing_ok=True)
 
     def _work(self) -> None:
         """Encode what comes through the queue until None comes; after a failure, only empty the queue."""
         encoder: Mp4Encoder | None = None
         while (batch := self._queue.get()) is not None:
-            encoder = self._guarded(encoder, batch)
-        self._guarded(encoder, None)
+            if self._failure is None and not self._discard:
+                encoder = self._encode(encoder, batch)
+        if encoder is not None:
+            self._close(encoder)
 
-    def _guarded(self, encoder: Mp4Encoder | None, batch: NDArray[np.uint8] | None) -> Mp4Encoder | None:
-        if self._failure is not None or self._discard:
-            return None
+    def _encode(self, encoder: Mp4Encoder | None, batch: NDArray[np.uint8]) -> Mp4Encoder | None:
         try:
-            if batch is None:
-                if encoder is not None:
-                    encoder.close()
-                return None
-            encoder = encoder or Mp4Encoder(self._file, self._rate, self._size, self._soundtrack, self._crf)
+            encoder = encoder or Mp4Encoder(self.partial_path, self._rate, self._size, self._soundtrack, self._crf)
             encoder.add(batch)
-        except MediaError as error:
-            self._failure = error
-        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        except _FAILURES as error:
             self._failure = self._explained(error)
-            self._failure.__cause__ = error
         return encoder
 
+    def _close(self, encoder: Mp4Encoder) -> None:
+        if self._failure is not None or self._discard:
+            return encoder.discard()
+        try:
+            encoder.close()
+            self._complete = True
+        except _FAILURES as error:
+            self._failure = self._explained(error)
+            encoder.discard()
+
     def _explained(self, error: Exception) -> MediaError:
+        if isinstance(error, MediaError):
+            return error
         if isinstance(error, OSError) and error.errno in _FULL:
-            return MediaError(
-                f"The disk is full: {self.path} could not be written in {self.path.parent.resolve()}. "
-                "Free some space or choose another folder."
-            )
-        if isinstance(error, PermissionError):
-            return MediaError(f"{self.path} may not be written; close programs that show it, or choose another folder.")
-        return MediaError(f"{self.path} could not be written: {error}. Choose another folder or size.")
+            reason, remedy = "the disk is full", "Free some space or choose another folder."
+        elif isinstance(error, PermissionError):
+            reason, remedy = "this user may not", "Close programs that show it, or choose another folder."
+        else:
+            reason, remedy = str(error), "Choose another folder or size."
+        explained = MediaError(f"{self.path.absolute()} could not be written: {reason}. {remedy}")
+        explained.__cause__ = error
+        return explained
 
 
 def _check(path: Path, fps: float, size: tuple[int, int], crf: int) -> None:

@@ -37,6 +37,7 @@ NANO = ModelConfig(
     codec="nano",
     fps=FPS,
     chunk_latents=CHUNK_LATENTS,
+    shift=3.0,
     audio=AudioConfig(kind="mel", feature_dim=32, dim=96),
     anchors=AnchorConfig(
         mode="cached", global_position=20, view_position=40, view_step=20, expression_position=120, expression_step=20

@@ -242,6 +242,7 @@ class GloriaSupport(comfy.supported_models.WAN21_T2V):
         self.latent_format = _LATENT_FORMATS[gloria.codec]  # the host's constructor calls it
         self.gloria = gloria
         super().__init__({"image_model": "wan2.1", "dim": gloria.dim, "gloria": gloria})
+        self.sampling_settings["shift"] = gloria.shift  # until a ModelSamplingSD3 node sets another
         if gloria.codec == "nano":
             self.supported_inference_dtypes = (torch.float32,)  # a few megabytes: nothing to gain from halves
 
@@ -252,15 +253,12 @@ class GloriaSupport(comfy.supported_models.WAN21_T2V):
         return GloriaModel(self, device=device)
 
 
-def build_patcher(
-    state_dict: Mapping[str, Tensor], config: ModelConfig, *, shift: float | None = None
-) -> comfy.model_patcher.ModelPatcher:
+def build_patcher(state_dict: Mapping[str, Tensor], config: ModelConfig) -> comfy.model_patcher.ModelPatcher:
     """Make the host's MODEL from weights.
 
     Args:
         state_dict: the network's weights under Wan's names, without a prefix.
         config: its architecture.
-        shift: the schedule's shift unless a ModelSamplingSD3 node changes it; the family's own where None.
 
     Returns:
         A ModelPatcher whose weights are loaded and which gives every sampling run a fresh anchor cache.
@@ -270,8 +268,6 @@ def build_patcher(
         ConfigError: the model works in a latent space that this pack does not know.
     """
     support = GloriaSupport(config)
-    if shift is not None:
-        support.sampling_settings["shift"] = shift
     device = comfy.model_management.get_torch_device()
     dtypes = list(support.supported_inference_dtypes)
     weight_dtype = comfy.utils.weight_dtype(state_dict)

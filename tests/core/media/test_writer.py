@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from gloria_core.errors import MediaError
 from gloria_core.media import VideoWriter, iter_frames, probe, read_audio, write_audio
+from gloria_core.media.encoder import Mp4Encoder
 
 Film = Callable[..., NDArray[np.uint8]]
 Sweep = Callable[..., Tensor]
@@ -157,28 +156,28 @@ def test_a_file_without_frames_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class SmallDisk(io.FileIO):
-    """A file on a disk that has room for 20 kB."""
-
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > 20_000:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(data)
-
-
-def on_a_small_disk(path: Path, mode: str) -> SmallDisk:
-    return SmallDisk(path, mode)
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow beyond 20 kB."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on file sizes to test with")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "open", on_a_small_disk)
-    noise = np.random.default_rng(0).integers(0, 255, (8, 48, 64, 3), dtype=np.uint8)
+def noise(num_frames: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 255, (num_frames, 48, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path) -> None:
     written = []
 
     def write_on() -> None:
         with VideoWriter(tmp_path / "out.mp4", 16, (64, 48)) as writer:
             for _ in range(200):
-                writer.write(noise)
+                writer.write(noise(8))
                 written.append(writer.num_frames)
 
     with pytest.raises(MediaError, match=r"disk is full.*Free some space"):
@@ -187,14 +186,31 @@ def test_a_full_disk_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_with_the_last_bytes_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "open", on_a_small_disk)
-    noise = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_that_fills_with_the_last_bytes_is_said_too(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "out.mp4", 16, (64, 48))
-    writer.write(noise)
+    writer.write(noise(10))
     with pytest.raises(MediaError, match="disk is full"):
         writer.finish()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_encoder_that_dies_does_not_hang_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*args: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Mp4Encoder, "add", die)
+
+    def write_on(count: int) -> None:
+        with VideoWriter(tmp_path / "out.mp4", 16, (64, 48)) as writer:
+            for _ in range(count):
+                writer.write(noise(8))
+
+    for count in (1, 20):
+        with pytest.raises(MediaError, match="encoder died"):
+            write_on(count)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_process_leaves_a_file_that_plays(tmp_path: Path) -> None:
@@ -219,8 +235,8 @@ os._exit(9)
 
 def test_the_queue_is_bounded(tmp_path: Path, film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    real = VideoWriter._guarded
-    monkeypatch.setattr(VideoWriter, "_guarded", lambda *args: (gate.wait(10), real(*args))[1])
+    real = Mp4Encoder.add
+    monkeypatch.setattr(Mp4Encoder, "add", lambda *args: (gate.wait(10), real(*args))[1])
     path = tmp_path / "out.mp4"
     with VideoWriter(path, 16, (64, 48)) as writer:
         caller = threading.Thread(target=lambda: [writer.write(film(8)) for _ in range(20)])

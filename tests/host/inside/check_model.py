@@ -21,6 +21,7 @@ from gloria_pack.gloria_core.sampling.chunks import plan
 from gloria_pack.gloria_core.sampling.denoise import ChunkConditions, chunk_sampler
 from gloria_pack.gloria_core.sampling.guidance import Guidance
 from gloria_pack.gloria_core.sampling.long_video import ChunkJob, PrefixMode
+from gloria_pack.gloria_core.sampling.schedule import flow_sigmas
 from gloria_pack.gloria_core.sampling.solver import euler
 from gloria_pack.gloria_core.types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, AudioFeatures
 from gloria_pack.nodes.host import model as host_model
@@ -261,9 +262,12 @@ def test_a_lora_reaches_wan_layers_and_our_own(patcher: Any, caplog: pytest.LogC
     assert torch.allclose(sample(patcher, *conds), plain, atol=1e-5)
 
 
-def test_model_sampling_sd3_changes_the_shift(patcher: Any) -> None:
+def test_the_shift_is_the_checkpoints_until_model_sampling_sd3_sets_another(patcher: Any) -> None:
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
+    config = tiny(shift=3.0)
+    own = host_model.build_patcher(weights(config), config)
+    assert torch.allclose(sigmas_for(own, "euler", "simple", 8), flow_sigmas(8, 3.0), atol=1e-6)
     shifted = ModelSamplingSD3().patch(patcher, 2.0)[0]
     assert float(shifted.get_model_object("model_sampling").shift) == 2.0
     conds = both(character())
