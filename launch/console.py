@@ -75,5 +75,5 @@ class Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        verdict = "done" if error is None else "stopped"
+        verdict = "done" if error is None else "given up"
         self._line.close(f"{self._label}: {verdict} after {clock(time.monotonic() - self._begun)}")

@@ -186,19 +186,17 @@ def _make_venv(log: Path) -> None:
             f"On Debian and Ubuntu install the package {package}, then run the same command again."
         )
     with Waiting("Making the environment .venv") as line:
-        code = run_logged([sys.executable, "-m", "venv", VENV], log, cwd=ROOT, tick=line.tick)
-    if code:
-        raise LaunchError(_explain("The environment .venv could not be made", log))
+        if run_logged([sys.executable, "-m", "venv", VENV], log, cwd=ROOT, tick=line.tick):
+            raise LaunchError(_explain("The environment .venv could not be made", log))
 
 
 def _pip(python: Path, words: Sequence[str], label: str, log: Path) -> None:
     manners = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
     command: list[str | Path] = [python, "-m", "pip", *words, *manners]
     with Waiting(label) as line:
-        code = run_logged(command, log, cwd=ROOT, tick=line.tick)
-    if code:
-        text = _explain(f"{label} failed", log)
-        raise NetworkError(text) if NO_NETWORK.search(_read(log)) else LaunchError(text)
+        if run_logged(command, log, cwd=ROOT, tick=line.tick):
+            text = _explain(f"{label} failed", log)
+            raise NetworkError(text) if NO_NETWORK.search(_read(log)) else LaunchError(text)
 
 
 def _explain(what: str, log: Path) -> str:

@@ -113,6 +113,9 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         if video is None and audio is None:
             raise MediaError(f"{Path(path)} holds neither sound nor moving pictures; give a sound or video file.")
         duration_s = container.duration / av.time_base if container.duration else 0.0
+        shown_s = (
+            float(video.duration * video.time_base) if video and video.duration and video.time_base else duration_s
+        )
         rate = float(video.average_rate or video.guessed_rate or 0) if video else 0.0
         return MediaInfo(
             path=Path(path),
@@ -120,7 +123,7 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
             width=video.width if video else 0,
             height=video.height if video else 0,
             fps=rate,
-            num_frames=(video.frames or round(duration_s * rate)) if video else 0,
+            num_frames=(video.frames or round(shown_s * rate)) if video else 0,
             has_audio=audio is not None,
             sample_rate=audio.rate or 0 if audio else 0,
             channels=audio.channels if audio else 0,

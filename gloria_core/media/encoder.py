@@ -1,5 +1,8 @@
 """Frames and sound into one MP4 stream, step by step and in step."""
 
+import errno
+import os
+import struct
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +57,7 @@ class Mp4Encoder:
     ) -> None:
         hybrid = av.library_versions["libavformat"] >= _HYBRID_SINCE
         flags = f"delay_moov+{_HYBRID if hybrid else _FRAGMENTS}"
+        self._path = path
         self._fps = fps
         self._container = av.open(str(path.absolute()), "w", format="mp4", options={"movflags": flags})
         self._video = _video_stream(self._container, fps, size, crf)
@@ -82,6 +86,8 @@ class Mp4Encoder:
         if self._audio is not None:
             self._container.mux(self._audio.encode(None))
         self._container.close()
+        if not _is_whole(self._path):  # some versions of the library close a file on a full disk without a word
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def discard(self) -> None:
         """Let go of the file, whatever state it is in."""
@@ -99,6 +105,21 @@ class Mp4Encoder:
         frame.pts = self._num_samples
         self._container.mux(self._audio.encode(frame))
         self._num_samples = until
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an MP4's boxes fill the file to its last byte and end with an index."""
+    size, place, kind = path.stat().st_size, 0, b""
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:
+                length = int.from_bytes(file.read(8), "big")
+            if length < 8:
+                return False
+            place += length
+    return place == size and kind in (b"moov", b"mfra")
 
 
 def _video_stream(

@@ -133,6 +133,14 @@ def test_an_impossible_clock_is_refused(fps: float, num_frames: int, start_frame
         mel_features(murmur(1), RATE, fps=fps, num_frames=num_frames, start_frame=start_frame)
 
 
+def test_the_scale_is_the_one_that_the_shipped_weights_were_trained_with() -> None:
+    rows = mel_features(murmur(3), RATE, fps=16, num_frames=48).frames
+    torch.testing.assert_close(rows[10, ::8], torch.tensor([1.318, 2.057, -0.727, -0.795]), atol=0.01, rtol=0)
+    torch.testing.assert_close(silence_row()[::8], torch.tensor([-1.339, -0.791, -0.727, -0.795]), atol=0.001, rtol=0)
+    opening = mouth_opening(murmur(3), RATE, 16, 48)
+    torch.testing.assert_close(opening[8:11], torch.tensor([0.303, 0.784, 0.784]), atol=0.005, rtol=0)
+
+
 def test_the_bundled_speech_is_lively_and_in_the_range_that_nano_knows() -> None:
     waveform, sample_rate = read_audio(HELDOUT_FILE, sample_rate=RATE)
     num_frames = int(waveform.shape[1] / sample_rate * 16)
