@@ -76,6 +76,7 @@ class ChunkedLongSampler(io.ComfyNode):
                 *_sockets(),
                 *_video_widgets(),
                 *_sampling_widgets(),
+                *_solver_widgets(),
                 *_chunk_widgets(),
                 *_file_widgets(),
                 *_expert_sockets(),
@@ -272,6 +273,11 @@ def _sampling_widgets() -> list[io.Input]:
             "Anything "
             "but the text guidance's value costs one more pass a step.",
         ),
+    ]
+
+
+def _solver_widgets() -> list[io.Input]:
+    return [
         io.Combo.Input(
             "sampler_name", options=list(SAMPLERS), default="euler", tooltip="The solver. Euler is a safe choice."
         ),
