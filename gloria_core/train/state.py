@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..checkpoint.detect import PREFIX
 from ..errors import CheckpointError, ConfigError
 from ..protocols import TrainingTask
 from . import optim
@@ -177,7 +178,8 @@ def load_checkpoint(path: Path, ema: bool = True) -> dict[str, dict[str, Tensor]
     """Return the weights in a training checkpoint: module name -> parameter name -> tensor.
 
     Args:
-        path: a file ``step-XXXXXXXX.safetensors``.
+        path: a file ``step-XXXXXXXX.safetensors``, or a Gloria checkpoint that was exported from one (its weights are
+            the averaged ones, in whatever precision they were stored; they come back in float32).
         ema: averaged weights; otherwise the weights as they were trained. Frozen weights are the same in both.
 
     Raises:
@@ -185,6 +187,8 @@ def load_checkpoint(path: Path, ema: bool = True) -> dict[str, dict[str, Tensor]
     """
     tensors = _read_tensors(path)
     merged = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    if not merged:
+        merged = _exported(tensors)
     if not merged:
         raise CheckpointError(f"{path} is no training checkpoint: none of its tensors is called {_MODEL}...")
     if ema:
@@ -194,6 +198,13 @@ def load_checkpoint(path: Path, ema: bool = True) -> dict[str, dict[str, Tensor]
         key, _, parameter = name.partition(".")
         modules.setdefault(key, {})[parameter] = tensor
     return modules
+
+
+def _exported(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name an exported checkpoint's tensors as the trainer does; empty where it is none."""
+    dit = {f"dit.{name.removeprefix(PREFIX)}": t.float() for name, t in tensors.items() if name.startswith(PREFIX)}
+    text = {name: t.float() for name, t in tensors.items() if name.startswith("text_encoder.")}
+    return dit | text if dit else {}
 
 
 def latest_checkpoint(folder: Path) -> Path:

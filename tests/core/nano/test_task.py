@@ -4,6 +4,7 @@ import torch
 
 from gloria_core.config import ModelConfig
 from gloria_core.errors import ConfigError
+from gloria_core.nano.bundle import WEIGHTS_FILE
 from gloria_core.nano.captions import WORDS, caption
 from gloria_core.nano.characters import Characters
 from gloria_core.nano.codec import load_codec
@@ -13,6 +14,7 @@ from gloria_core.nano.task import NanoTask, nano_config
 from gloria_core.nano.text import MAX_WORDS, TextEncoder, tokenize
 from gloria_core.nano.textures import paint
 from gloria_core.nano.timeline import FPS
+from gloria_core.train import load_checkpoint
 from gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole, AudioFeatures
 
 
@@ -126,3 +128,11 @@ def test_the_configuration_places_anchors_a_chunk_apart() -> None:
     assert len({same.anchors.position(AnchorRole.VIEW, v) for v in VIEWS}) == 1
     with pytest.raises(ConfigError, match="joint"):
         nano_config("sideways")  # type: ignore[arg-type]
+
+
+def test_training_can_go_on_from_the_shipped_weights(task: NanoTask) -> None:
+    started = load_checkpoint(WEIGHTS_FILE)
+    for key, module in task.modules().items():
+        module.load_state_dict(started[key])  # strict: every name and shape fits
+    assert started["dit"]["head.head.weight"].dtype == torch.float32
+    assert started["dit"]["head.head.weight"].abs().max() > 0
