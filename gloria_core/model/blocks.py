@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..protocols import Attention, Operations
+from .audio import AudioAttention
 from .rope import Rope, rotate
 
 KV = tuple[Tensor, Tensor]
@@ -102,26 +102,6 @@ class CrossAttention(nn.Module):
             k, v = self.norm_k_img(self.k_img(given.image)), self.v_img(given.image)
             out = out + self.attention(q, k, v, self.heads, transformer_options=given.options)
         return self.o(out), q
-
-
-class AudioAttention(nn.Module):
-    """Attention of each latent frame's tokens to that frame's window of sound. Paper: 4.2."""
-
-    def __init__(self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any]) -> None:
-        super().__init__()
-        assert config.audio is not None
-        self.heads, self.attention = config.num_heads, attention
-        self.k = ops.Linear(config.audio.dim, config.dim, **factory)
-        self.v = ops.Linear(config.audio.dim, config.dim, **factory)
-        self.o = ops.Linear(config.dim, config.dim, **factory)
-
-    def forward(self, q: Tensor, audio: Tensor, options: dict[str, Any]) -> Tensor:
-        """Attend from the text branch's queries (B, T*n, D) to windows (B, T, W, D_audio)."""
-        frames = audio.shape[1]
-        q = rearrange(q, "b (t n) d -> (b t) n d", t=frames)
-        windows = rearrange(audio, "b t w a -> (b t) w a")
-        out = self.attention(q, self.k(windows), self.v(windows), self.heads, transformer_options=options)
-        return self.o(rearrange(out, "(b t) n d -> b (t n) d", t=frames))
 
 
 class Block(nn.Module):

@@ -13,9 +13,10 @@ from ..errors import AnchorError, PlanError
 from ..protocols import Attention, Operations
 from ..types import Anchor, AnchorSet
 from .attention import torch_attention
+from .audio import AudioEmbedding
 from .blocks import KV, Block, Conditions, Head, Modulation, repeat_batch
 from .cache import AnchorCache
-from .embed import AudioEmbedding, ClipEmbedding, pad_to_patch, sinusoid, unpatchify
+from .embed import ClipEmbedding, pad_to_patch, sinusoid, unpatchify
 from .rope import Rope, join, rope
 
 

@@ -1,4 +1,4 @@
-"""What turns numbers into tokens: patches, timestep, text, CLIP vision and audio. Source: wan.md sections 1 and 2."""
+"""What turns numbers into tokens: patches, timestep, text, CLIP vision. Source: wan.md sections 1 and 2."""
 
 import math
 from typing import Any
@@ -7,8 +7,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import AudioConfig
-from ..errors import AudioError
 from ..protocols import Operations
 
 
@@ -32,9 +30,7 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int, int], patch: tuple[int, int
     """Lay the head's features (B, L, pt*ph*pw*C), channels last, out as (B, C, T, h, w)."""
     t, h, w = grid
     pt, ph, pw = patch
-    return rearrange(
-        tokens, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw
-    )
+    return rearrange(tokens, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
 class ClipEmbedding(nn.Module):
@@ -56,31 +52,3 @@ class ClipEmbedding(nn.Module):
         if self.emb_pos is not None:
             clip = clip.reshape(-1, self.emb_pos.shape[1], clip.shape[-1]) + self.emb_pos.to(clip)
         return self.proj(clip)
-
-
-class AudioEmbedding(nn.Module):
-    """Projects windows of audio features (B, T, W, A) to (B, T, W, D_audio) and marks each frame's place in its window.
-
-    Paper: 4.2. The place is ours: without it a window would be a bag of frames.
-    """
-
-    def __init__(self, config: AudioConfig, ops: Operations, factory: dict[str, Any]) -> None:
-        super().__init__()
-        self.config = config
-        self.proj = nn.Sequential(
-            ops.Linear(config.feature_dim, config.dim, **factory),
-            nn.SiLU(),
-            ops.Linear(config.dim, config.dim, **factory),
-        )
-        self.position = ops.Embedding(config.window, config.dim, **factory)
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Project; raises AudioError where the windows are not (B, T, W, A) of this model."""
-        if windows.ndim != 4 or windows.shape[2:] != (self.config.window, self.config.feature_dim):
-            raise AudioError(
-                f"The audio windows have the shape {tuple(windows.shape)}; this model needs (batch, latent frames, "
-                f"{self.config.window}, {self.config.feature_dim}) {self.config.kind} features: encode the sound with "
-                "the extractor that belongs to the model."
-            )
-        place = self.position(torch.arange(self.config.window, device=windows.device))
-        return self.proj(windows) + place.to(windows.dtype)

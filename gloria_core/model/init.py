@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from .blocks import AudioAttention
+from .audio import AudioAttention
 from .dit import GloriaDiT
 
 

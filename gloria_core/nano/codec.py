@@ -27,7 +27,7 @@ from ..types import EXPRESSIONS, VIEWS
 from .characters import Characters
 from .render import Poses, expression_anchors, render, view_anchors, view_yaw
 from .textures import paint
-from .timeline import camera_drift, random_commands, random_state, run
+from .timeline import Habits, camera_drift, random_commands, random_state, run
 
 CHANNELS = 64
 FRAMES, SIDE = 4, 8
@@ -143,7 +143,7 @@ def footage(num_characters: int, generator: torch.Generator, *, batch: int = 16)
         n = min(batch, num_characters - start)
         atlas = paint(Characters.random(n, generator))
         state = random_state(n, generator)
-        motion = run(state, random_commands(state, 2, generator, turn_probability=0.5))
+        motion = run(state, random_commands(state, 2, generator, Habits(turn=0.5)))
         num_frames = motion.yaw.shape[1]
         mouth, camera = _babble(n, num_frames, generator), camera_drift(n, num_frames, generator)
         video = render(atlas, Poses(motion.yaw, motion.emotion, mouth, camera))

@@ -123,7 +123,10 @@ def truth(cast: Cast, commands: Commands, emotion: Tensor) -> Poses:
 
 
 def nearest(
-    made: Tensor, who: Characters, poses: Poses, options: list[Callable[[Characters, Poses], tuple[Characters, Poses]]],
+    made: Tensor,
+    who: Characters,
+    poses: Poses,
+    options: list[Callable[[Characters, Poses], tuple[Characters, Poses]]],
     window: tuple[slice, slice],
 ) -> Tensor:
     """Return which option's render is nearest to each picture.

@@ -22,6 +22,8 @@ from .timeline import (
     CHUNK_FRAMES,
     FIRST_CHUNK_FRAMES,
     FPS,
+    USUAL,
+    Habits,
     State,
     camera_drift,
     random_commands,
@@ -84,10 +86,12 @@ class Clip:
     poses: Poses
 
 
-def middle_clip(atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator) -> Clip:
+def middle_clip(
+    atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator, habits: Habits = USUAL
+) -> Clip:
     """Draw 16 frames of what was before a chunk, and the chunk's 20 frames, of one character."""
-    state = random_state(1, generator)
-    commands = random_commands(state, 3, generator)
+    state = random_state(1, generator, habits)
+    commands = random_commands(state, 3, generator, habits)
     motion = run(state, commands, from_start=False)
     shown = slice(-CLIP_FRAMES - 1, None)  # one frame more, which the codec takes as the still before
     heard = speech.random_piece(CHUNK_FRAMES * 3 + 4, generator)
@@ -102,10 +106,12 @@ def middle_clip(atlas: Atlas, codec: LinearCodec, speech: Speech, generator: tor
     return Clip(latents, words, audio, poses.part(slice(0, 1), slice(1, None)))
 
 
-def first_clip(atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator) -> Clip:
+def first_clip(
+    atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator, habits: Habits = USUAL
+) -> Clip:
     """Draw a video's first 33 frames of one character, which begin at the front."""
     state = State(torch.zeros(1), torch.randint(len(EXPRESSIONS), (1,), generator=generator))
-    commands = random_commands(state, 1, generator, turn_probability=0.45)
+    commands = random_commands(state, 1, generator, habits)
     motion = run(state, commands)
     heard = speech.random_piece(FIRST_CHUNK_FRAMES + 2, generator)
     drift = camera_drift(1, FIRST_CHUNK_FRAMES, generator)

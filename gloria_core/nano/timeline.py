@@ -62,6 +62,23 @@ class Commands:
         return Command(VIEWS[int(self.view[character, chunk])], EXPRESSIONS[int(self.emotion[character, chunk])])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How often random characters do what; each is a probability."""
+
+    front: float = 0.5
+    """To begin at the front rather than in any of the four views."""
+    turn: float = 0.33
+    """Of a new view in a chunk once the last turn is over (half turns last two chunks: about 40 % of chunks turn)."""
+    home: float = 0.4
+    """Of the front among new views, where the character is not there already."""
+    emotion: float = 0.5
+    """Of a new emotion in a chunk."""
+
+
+USUAL = Habits()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """Where N characters stand between two chunks."""
@@ -150,33 +167,15 @@ def run(state: State, commands: Commands, *, from_start: bool = True) -> Motion:
     return Motion(torch.cat(yaw, 1), torch.cat(emotion, 1), state)
 
 
-def random_state(n: int, generator: torch.Generator, *, front_probability: float = 0.5) -> State:
-    """Characters at rest in a view (front with the given probability, else any of the four) with any emotion."""
+def random_state(n: int, generator: torch.Generator, habits: Habits = USUAL) -> State:
+    """Characters at rest in a view with any emotion."""
     views = torch.randint(len(VIEWS), (n,), generator=generator)
-    views = torch.where(torch.rand(n, generator=generator) < front_probability, 0, views)
+    views = torch.where(torch.rand(n, generator=generator) < habits.front, 0, views)
     return State(wrap(view_yaw()[views]), torch.randint(len(EXPRESSIONS), (n,), generator=generator))
 
 
-def random_commands(
-    state: State,
-    num_chunks: int,
-    generator: torch.Generator,
-    *,
-    turn_probability: float = 0.33,
-    emotion_probability: float = 0.5,
-    front_probability: float = 0.4,
-) -> Commands:
-    """Commands for `num_chunks` chunks of the characters in `state`.
-
-    Args:
-        state: where the characters stand; a turn that is under way goes on.
-        num_chunks: how many commands each gets.
-        generator: of all choices.
-        turn_probability: of a new view in a chunk once the last turn is over (half turns last two chunks, so about
-            40 % of the chunks turn at 0.33).
-        emotion_probability: of a new emotion in a chunk.
-        front_probability: of the front among new views, where the character is not there already.
-    """
+def random_commands(state: State, num_chunks: int, generator: torch.Generator, habits: Habits = USUAL) -> Commands:
+    """Commands for `num_chunks` chunks of the characters in `state`; a turn that is under way goes on."""
     n = len(state.yaw)
     yaws = view_yaw()
     view = wrap(state.yaw[:, None] - yaws).abs().argmin(1)
@@ -184,13 +183,13 @@ def random_commands(
     views, emotions = [], []
     for _ in range(num_chunks):
         other = (view + torch.randint(1, len(VIEWS), (n,), generator=generator)) % len(VIEWS)
-        other = torch.where((view != 0) & (torch.rand(n, generator=generator) < front_probability), 0, other)
-        turning = (torch.rand(n, generator=generator) < turn_probability) & ~busy
+        other = torch.where((view != 0) & (torch.rand(n, generator=generator) < habits.home), 0, other)
+        turning = (torch.rand(n, generator=generator) < habits.turn) & ~busy
         half = wrap(yaws[other] - yaws[view]).abs() > 0.75 * pi
         busy = turning & half
         view = torch.where(turning, other, view)
         new = (emotion + torch.randint(1, len(EXPRESSIONS), (n,), generator=generator)) % len(EXPRESSIONS)
-        emotion = torch.where(torch.rand(n, generator=generator) < emotion_probability, new, emotion)
+        emotion = torch.where(torch.rand(n, generator=generator) < habits.emotion, new, emotion)
         views.append(view)
         emotions.append(emotion)
     return Commands(torch.stack(views, 1), torch.stack(emotions, 1))
