@@ -16,9 +16,20 @@ class Attention(Protocol):
     """Attention of queries (B, L, N*K) over keys and values (B, S, N*K), returning (B, L, N*K)."""
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, heads: int, *, transformer_options: dict[str, Any] | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        *,
+        low_precision: bool = True,
+        transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:
-        """Attend with ``heads`` heads, without a mask, at the scale 1 / sqrt(K)."""
+        """Attend with ``heads`` heads, without a mask, at the scale 1 / sqrt(K).
+
+        ``low_precision`` is False where the keys are few (text, CLIP, sound): kernels that quantise have produced NaN
+        there, and there is nothing to gain.
+        """
         ...
 
 

@@ -8,7 +8,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 def torch_attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, *, transformer_options: dict[str, Any] | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    *,
+    low_precision: bool = True,
+    transformer_options: dict[str, Any] | None = None,
 ) -> Tensor:
     """Attend with torch's own kernel.
 
@@ -17,6 +23,7 @@ def torch_attention(
         k: keys (B, S, N*K).
         v: values (B, S, N*K).
         heads: number of heads N.
+        low_precision: accepted for the host's sake; torch's kernels keep the precision of their inputs.
         transformer_options: accepted for the host's sake; not used.
 
     Returns:

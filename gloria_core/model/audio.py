@@ -55,5 +55,6 @@ class AudioAttention(nn.Module):
         frames = audio.shape[1]
         q = rearrange(q, "b (t n) d -> (b t) n d", t=frames)
         windows = rearrange(audio, "b t w a -> (b t) w a")
-        out = self.attention(q, self.k(windows), self.v(windows), self.heads, transformer_options=options)
+        k, v = self.k(windows), self.v(windows)
+        out = self.attention(q, k, v, self.heads, low_precision=False, transformer_options=options)
         return self.o(rearrange(out, "(b t) n d -> b (t n) d", t=frames))

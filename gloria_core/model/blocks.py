@@ -13,6 +13,7 @@ from ..config import ModelConfig
 from ..protocols import Attention, Operations
 from .audio import AudioAttention
 from .rope import Rope, rotate
+from .table import make_table
 
 KV = tuple[Tensor, Tensor]
 """Keys (turned by their positions) and values, each (B, S, D)."""
@@ -25,9 +26,9 @@ class Modulation:
     values: Tensor
     lengths: Tensor | None = None
 
-    def spread(self, bias: Tensor) -> tuple[Tensor, ...]:
-        """Add the block's own table (1, n, D) and return its n parts, each broadcastable to (B, L, D)."""
-        parts = (self.values + bias.to(self.values).unsqueeze(1)).unbind(2)
+    def spread(self, table: nn.Module) -> tuple[Tensor, ...]:
+        """Add the layer's own table (1, n, D) and return its n parts, each broadcastable to (B, L, D)."""
+        parts = (self.values + table(self.values).unsqueeze(1)).unbind(2)
         if self.lengths is None:
             return parts
         return tuple(torch.repeat_interleave(part, self.lengths, dim=1) for part in parts)
@@ -95,12 +96,11 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
         """Attend from x (B, L, D); return the result and the normed queries, which the audio branch shares."""
         q = self.norm_q(self.q(x))
-        out = self.attention(
-            q, self.norm_k(self.k(given.text)), self.v(given.text), self.heads, transformer_options=given.options
-        )
+        k, v = self.norm_k(self.k(given.text)), self.v(given.text)
+        out = self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
         if given.image is not None:
             k, v = self.norm_k_img(self.k_img(given.image)), self.v_img(given.image)
-            out = out + self.attention(q, k, v, self.heads, transformer_options=given.options)
+            out = out + self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
         return self.o(out), q
 
 
@@ -112,6 +112,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         dim = config.dim
+        self.modulation = make_table(self, 1, 6, dim, ops=ops, factory=factory)
         self.norm1 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=False, **factory)
         self.self_attn = SelfAttention(config, attention, ops, factory)
         self.norm3 = ops.LayerNorm(dim, eps=config.eps, elementwise_affine=True, **factory)
@@ -123,7 +124,6 @@ class Block(nn.Module):
             nn.GELU(approximate="tanh"),
             ops.Linear(config.ffn_dim, dim, **factory),
         )
-        self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
 
     def forward(
         self, x: Tensor, modulation: Modulation, table: Rope, foreign: list[KV], given: Conditions
@@ -167,9 +167,9 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
         numbers = config.out_channels * config.patch_size[0] * config.patch_size[1] * config.patch_size[2]
+        self.modulation = make_table(self, 1, 2, config.dim, ops=ops, factory=factory)
         self.norm = ops.LayerNorm(config.dim, eps=config.eps, elementwise_affine=False, **factory)
         self.head = ops.Linear(config.dim, numbers, **factory)
-        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim, **factory))
 
     def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """Project tokens (B, L, D) to (B, L, pt*ph*pw*C); the modulation's n is 2."""

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..protocols import Operations
+from .table import make_table
 
 
 def sinusoid(timestep: Tensor, dim: int) -> Tensor:
@@ -38,6 +39,8 @@ class ClipEmbedding(nn.Module):
 
     def __init__(self, clip_dim: int, dim: int, positions: int, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
+        self.positions = positions
+        self.emb_pos = make_table(self, 1, positions, clip_dim, ops=ops, factory=factory) if positions else None
         self.proj = nn.Sequential(
             ops.LayerNorm(clip_dim, **factory),
             ops.Linear(clip_dim, clip_dim, **factory),
@@ -45,10 +48,9 @@ class ClipEmbedding(nn.Module):
             ops.Linear(clip_dim, dim, **factory),
             ops.LayerNorm(dim, **factory),
         )
-        self.emb_pos = nn.Parameter(torch.empty(1, positions, clip_dim, **factory)) if positions else None
 
     def forward(self, clip: Tensor) -> Tensor:
         """Return the projected tokens, with learned positions where the model has them (first and last frame)."""
         if self.emb_pos is not None:
-            clip = clip.reshape(-1, self.emb_pos.shape[1], clip.shape[-1]) + self.emb_pos.to(clip)
+            clip = clip.reshape(-1, self.positions, clip.shape[-1]) + self.emb_pos(clip)
         return self.proj(clip)

@@ -18,7 +18,7 @@ def initialise(model: GloriaDiT, generator: torch.Generator) -> None:
     """
     spread = 1 / math.sqrt(model.config.dim)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in model.state_dict(keep_vars=True).items():
             if name.endswith(("modulation", "emb_pos")):
                 parameter.normal_(std=spread, generator=generator)
             elif name.startswith(("text_embedding", "time_embedding")) and parameter.ndim == 2:

@@ -13,8 +13,13 @@ from .config import OptimConfig, RunConfig
 
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return every parameter under its full name, ``module.path.in.module``."""
-    return {f"{key}.{name}": p for key, module in modules.items() for name, p in module.named_parameters()}
+    """Return every parameter under its full name in weights files, ``module.path.in.module``."""
+    return {
+        f"{key}.{name}": p
+        for key, module in modules.items()
+        for name, p in module.state_dict(keep_vars=True).items()
+        if isinstance(p, nn.Parameter)
+    }
 
 
 def select_trained(modules: Mapping[str, nn.Module], config: RunConfig) -> dict[str, nn.Parameter]:

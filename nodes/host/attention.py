@@ -7,7 +7,13 @@ from torch import Tensor
 
 
 def host_attention(
-    q: Tensor, k: Tensor, v: Tensor, heads: int, *, transformer_options: dict[str, Any] | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    *,
+    low_precision: bool = True,
+    transformer_options: dict[str, Any] | None = None,
 ) -> Tensor:
     """Attend with whichever kernel the user has switched on in the host.
 
@@ -16,17 +22,17 @@ def host_attention(
         k: keys (B, S, N*K).
         v: values (B, S, N*K).
         heads: number of heads N.
+        low_precision: False keeps quantised kernels away, where the host has such a choice.
         transformer_options: the run's options, which may carry another pack's attention override.
 
     Returns:
         (B, L, N*K).
     """
-    # Short keys are text, CLIP or sound: quantised kernels have produced NaN there, and there is nothing to gain.
     return optimized_attention(
         q,
         k,
         v,
         heads,
-        low_precision_attention=k.shape[1] >= q.shape[1],
+        low_precision_attention=low_precision,
         transformer_options=transformer_options or {},
     )
