@@ -87,11 +87,18 @@ class Clip:
 
 
 def middle_clip(
-    atlas: Atlas, codec: LinearCodec, speech: Speech, generator: torch.Generator, habits: Habits = USUAL
+    atlas: Atlas,
+    codec: LinearCodec,
+    speech: Speech,
+    generator: torch.Generator,
+    habits: Habits = USUAL,
+    emotion: int | None = None,
 ) -> Clip:
-    """Draw 16 frames of what was before a chunk, and the chunk's 20 frames, of one character."""
+    """Draw 16 frames of what was before a chunk, and the chunk's 20 frames (of a given emotion) of one character."""
     state = random_state(1, generator, habits)
     commands = random_commands(state, 3, generator, habits)
+    if emotion is not None:
+        commands.emotion[:, -1] = emotion
     motion = run(state, commands, from_start=False)
     shown = slice(-CLIP_FRAMES - 1, None)  # one frame more, which the codec takes as the still before
     heard = speech.random_piece(CHUNK_FRAMES * 3 + 4, generator)

@@ -83,6 +83,9 @@ class NanoOptions:
     """Probability that a batch lacks all anchors of a role, for each role."""
     drop_slot: float = 0.06
     """Probability that a batch lacks a slot."""
+    spotlight: float = 0.0
+    """Share of batches in which all clips (one of each character) are told one emotion, and of the other expressions a
+    random part is missing, often all: so the network learns first to look at an expression anchor, then which."""
     anchors: tuple[str, ...] = ("global", "view", "expression")
     """Roles used at all (stages I to III)."""
     superset: float = 1.0
@@ -132,11 +135,23 @@ class NanoTask:
     def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:
         """Return the batch of one process in one step; each process keeps to its own share of the characters."""
         generator = torch.Generator().manual_seed(hash((self.options.seed, step, rank)) & 0x7FFFFFFF)
-        first = bool(torch.rand((), generator=generator) < self.options.start_share)
-        share = self.options.num_characters // world_size
-        count = self.options.characters_per_batch * (_MIDDLE_CLIPS if first else 1)
-        which = torch.randperm(share, generator=generator)[:count] * world_size + rank
-        return self._batch([self._scene(int(number)) for number in which], first, generator, None)
+        numbers = torch.arange(rank, self.options.num_characters, world_size)
+        lit = bool(torch.rand((), generator=generator) < self.options.spotlight)
+        if lit:
+            emotion = int(torch.randint(len(EXPRESSIONS), (), generator=generator))
+            index = int(torch.randint(_MIDDLE_CLIPS, (), generator=generator))
+            numbers = numbers[_told(numbers, index) == emotion]
+        first = not lit and bool(torch.rand((), generator=generator) < self.options.start_share)
+        count = self.options.characters_per_batch * (_MIDDLE_CLIPS if first or lit else 1)
+        which = numbers[torch.randperm(len(numbers), generator=generator)[:count]]
+        scenes = [self._scene(int(number)) for number in which]
+        if not lit:
+            return self._batch(scenes, slice(-1, None) if first else slice(-1), generator, None)
+        rest = torch.rand((), generator=generator).square()
+        slots = tuple(
+            e for i, e in enumerate(EXPRESSIONS) if i == emotion or torch.rand((), generator=generator) < rest
+        )
+        return self._batch(scenes, slice(index, index + 1), generator, None, slots)
 
     @property
     def num_held_out(self) -> int:
@@ -150,12 +165,19 @@ class NanoTask:
         scenes = [
             self._draw(1_000_000 + 100 * index + i, self._held_out_speech, USUAL) for i in range(12 if first else 4)
         ]
-        return self._batch(scenes, first, generator, 0.0)
+        return self._batch(scenes, slice(-1, None) if first else slice(-1), generator, 0.0)
 
-    def _batch(self, scenes: list[Scene], first: bool, generator: torch.Generator, drop: float | None) -> TrainBatch:
-        chosen = [clip for clips, _ in scenes for clip in (clips[-1:] if first else clips[:-1])]
+    def _batch(
+        self,
+        scenes: list[Scene],
+        which: slice,
+        generator: torch.Generator,
+        drop: float | None,
+        faces: tuple[str, ...] | None = None,
+    ) -> TrainBatch:
+        chosen = [clip for clips, _ in scenes for clip in clips[which]]
         prefix = PREFIX_LATENTS
-        if first:
+        if which.start == -1:
             prefix = int(torch.rand((), generator=generator) < 0.6)  # the start frame given, or not
         names = ("scene", "views", "faces")
         anchors = AnchorLatents(*(torch.cat([getattr(a, name) for _, a in scenes]).float() for name in names))
@@ -171,7 +193,7 @@ class NanoTask:
         selected = anchors.select(
             scene=has("global"),
             views=kept(VIEWS) if has("view") else (),
-            faces=kept(EXPRESSIONS) if has("expression") else (),
+            faces=faces if faces is not None else kept(EXPRESSIONS) if has("expression") else (),
         )
         return TrainBatch(
             latents=torch.stack([clip.latents for clip in chosen]).float(),
@@ -192,7 +214,8 @@ class NanoTask:
     def _draw(self, number: int, speech: Speech, habits: Habits) -> Scene:
         generator = torch.Generator().manual_seed(self.options.seed * 10_000_019 + number)
         atlas = paint(Characters.random(1, generator))
-        clips = [middle_clip(atlas, self._codec, speech, generator, habits) for _ in range(_MIDDLE_CLIPS)]
+        told = [int(_told(torch.tensor(number), i)) if self.options.spotlight else None for i in range(_MIDDLE_CLIPS)]
+        clips = [middle_clip(atlas, self._codec, speech, generator, habits, emotion) for emotion in told]
         clips.append(first_clip(atlas, self._codec, speech, generator, habits))
         outside = bool(torch.rand((), generator=generator) < self.options.superset)
         anchors = draw_anchors(atlas, self._codec, generator, None if outside else clips[0].poses)
@@ -202,6 +225,11 @@ class NanoTask:
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
         """Write a picture of held-out clips: what is true above what the networks make of it in 8 steps."""
         clip_sheet(modules, self._codec, [self.held_out(0), self.held_out(1)], path)
+
+
+def _told(number: Tensor, index: int) -> Tensor:
+    """Return the emotion that a clip is told where spotlights are wanted; every process has clips of each."""
+    return (number // 16 + index) % len(EXPRESSIONS)
 
 
 def _face_weights(weight: float) -> Tensor:
