@@ -95,6 +95,9 @@ class ModelConfig:
 
     name: str = "gloria"
     """Shown to the user."""
+    family: str = "gloria"
+    """Which kind of model this is, as people call it: a name of ``families.FAMILIES``, or ``gloria`` for an
+    architecture of its own, such as nano's."""
     in_channels: int = 16
     """Channels of the model's input; 36 where a mask (4) and an image latent (16) are concatenated."""
     out_channels: int = 16
@@ -138,6 +141,12 @@ class ModelConfig:
     """Latent frames of a training clip, and of a chunk unless the user says otherwise."""
     shift: float = 8.0
     """Shift of the noise schedule unless the user sets another one; above 1, more of the steps are at high noise."""
+    boundary: float | None = None
+    """Noise level (sigma, 0..1) at and above which the high-noise expert of a pair runs; None for a single model."""
+    prefix: Literal["held", "given"] = "held"
+    """How a start image, and the clean latents that a chunk begins with, enter. ``held``: as clean tokens at timestep
+    0, re-imposed at every step. ``given``: through the mask and image channels of a 36-channel model, which denoises
+    those frames too."""
     temporal_stride: int = 4
     """Pixel frames in each latent frame after the first."""
     spatial_stride: int = 8
@@ -154,6 +163,7 @@ class ModelConfig:
             raise ConfigError(f"latent_std has {len(self.latent_std)} values; give {self.out_channels}, one a channel.")
         if any(s <= 0 for s in self.latent_std):
             raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
+        self._check_prefix_and_boundary()
         if self.shift <= 0:
             raise ConfigError(f"shift is {self.shift}; it must be above 0 (1 leaves the noise levels evenly spaced).")
         if self.chunk_latents > self.anchors.smallest_spacing:
@@ -161,6 +171,17 @@ class ModelConfig:
                 f"chunk_latents is {self.chunk_latents}, but two anchors stand only {self.anchors.smallest_spacing} "
                 "positions apart: a longer chunk would confuse them. Space the anchors wider or shorten the chunk."
             )
+
+    def _check_prefix_and_boundary(self) -> None:
+        if self.prefix not in ("held", "given"):
+            raise ConfigError(f"prefix is {self.prefix!r}; use 'held' or 'given'.")
+        if self.prefix == "given" and not self.has_image_channels:
+            raise ConfigError(
+                f"prefix is 'given', but a model with {self.in_channels} input channels for {self.out_channels} of the "
+                "latent has no mask and image channels to give it through; use 'held'."
+            )
+        if self.boundary is not None and not 0 < self.boundary < 1:
+            raise ConfigError(f"boundary is {self.boundary}; it is a noise level between 0 and 1, such as 0.9.")
 
     @property
     def head_dim(self) -> int:

@@ -20,6 +20,7 @@ LEVELS = (
     {"checkpoint", "anchors", "audio"},
     {"lora", "model", "media"},
     {"protocols"},
+    {"families", "names"},
     {"config"},
     {"types"},  # below config: it counts the slots of views and expressions
     {"errors"},  # below both: a setting out of range raises one of them
