@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 
 from ..errors import GloriaError
-from .config import load_config
-from .loop import train
+from .stages import read_stages, train_stages
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, train, and return the exit status: 0, or 1 after an error told in a sentence."""
     parser = argparse.ArgumentParser(prog="python -m gloria_core.train", description="Train a model from a TOML file.")
-    parser.add_argument("config", type=Path, help="the run's settings")
+    parser.add_argument("config", type=Path, help="the settings of a run, or of several stages")
     parser.add_argument("--out", help="the run's folder, in place of run.out")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
     parser.add_argument(
@@ -30,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if main_process else logging.WARNING, format="%(asctime)s %(message)s")
     overrides = [*options.set, *([f"run.out={options.out!r}"] if options.out else [])]
     try:
-        result = train(
-            load_config(options.config, overrides), resume=options.resume, stop_after_s=options.stop_after_seconds
+        result = train_stages(
+            read_stages(options.config, overrides), resume=options.resume, stop_after_s=options.stop_after_seconds
         )
     except GloriaError as error:
         logging.getLogger(__name__).error("%s", error)

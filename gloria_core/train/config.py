@@ -32,7 +32,7 @@ class RunConfig:
     prefetch: int = 2
     """Batches prepared ahead in a background thread; 0 prepares each when it is needed."""
     init_from: str = ""
-    """Checkpoint whose averaged weights the run starts from, such as the stage before; empty starts fresh."""
+    """Checkpoint, or run folder, whose (last) averaged weights the run starts from; empty starts fresh."""
     init_new: tuple[str, ...] = ()
     """Name patterns of parameters that ``init_from`` may lack, such as ``dit.*audio*``; they keep their fresh start."""
     train: tuple[str, ...] = ("*",)
@@ -202,15 +202,22 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file is missing or is not TOML, a key is unknown or missing, or a value is of the wrong kind.
     """
+    return from_table(read_table(path, overrides))
+
+
+def read_table(path: Path, overrides: Sequence[str] = (), *, only_overrides: bool = False) -> dict[str, Any]:
+    """Read a configuration file as nested tables with the overrides in them, unchecked; or the overrides alone."""
+    table: dict[str, Any] = {}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if not only_overrides:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read ({error.strerror}); check its path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration {path} is not TOML: {error}.") from error
     for override in overrides:
         _override(table, override)
-    return from_table(table)
+    return table
 
 
 def from_table(table: Mapping[str, Any]) -> TrainConfig:

@@ -85,7 +85,7 @@ def new_state(task: TrainingTask, config: TrainConfig, device: torch.device) -> 
 
 
 def _start_from(modules: Mapping[str, nn.Module], path: Path, new: tuple[str, ...]) -> None:
-    saved = load_checkpoint(path)
+    saved = load_checkpoint(latest_checkpoint(path) if path.is_dir() else path)
     for key, module in modules.items():
         own = module.state_dict()
         tensors = saved.get(key, {})
@@ -106,6 +106,11 @@ def _some(names: list[str]) -> str:
 def has_state(folder: Path) -> bool:
     """Tell whether a run folder holds a run that can be resumed."""
     return (folder / _STATE_FILE).exists()
+
+
+def finished_step(folder: Path) -> int:
+    """Return the step that a run folder's last checkpoint stands at."""
+    return int(latest_checkpoint(folder).stem.removeprefix("step-"))
 
 
 def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
