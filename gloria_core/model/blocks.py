@@ -12,26 +12,12 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..protocols import Attention, Operations
 from .audio import AudioAttention
+from .modulation import Modulation
 from .rope import Rope, rotate
 from .table import make_table
 
 KV = tuple[Tensor, Tensor]
 """Keys (turned by their positions) and values, each (B, S, D)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Modulation:
-    """AdaLN parameters (B, S, n, D) of runs of tokens that share a timestep; run s is ``lengths[s]`` long."""
-
-    values: Tensor
-    lengths: Tensor | None = None
-
-    def spread(self, table: nn.Module) -> tuple[Tensor, ...]:
-        """Add the layer's own table (1, n, D) and return its n parts, each broadcastable to (B, L, D)."""
-        parts = (self.values + table(self.values).unsqueeze(1)).unbind(2)
-        if self.lengths is None:
-            return parts
-        return tuple(torch.repeat_interleave(part, self.lengths, dim=1) for part in parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,15 +55,19 @@ class SelfAttention(nn.Module):
         self.norm_q = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
         self.norm_k = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
 
-    def forward(self, x: Tensor, table: Rope, foreign: list[KV], options: dict[str, Any]) -> tuple[Tensor, KV]:
-        """Attend from x (B, L, D) to itself and to foreign keys and values; return the result and x's own K and V."""
+    def forward(
+        self, x: Tensor, table: Rope, foreign: list[KV], options: dict[str, Any], kept: list[KV] | None = None
+    ) -> Tensor:
+        """Attend from x (B, L, D) to itself and to foreign keys and values; append x's own K and V to ``kept``."""
         q = rotate(self.norm_q(self.q(x)), self.heads, table)
-        own = rotate(self.norm_k(self.k(x)), self.heads, table), self.v(x)
-        k, v = own
+        k = rotate(self.norm_k(self.k(x)), self.heads, table)
+        v = self.v(x)
+        if kept is not None:
+            kept.append((k, v))
         if foreign:
             k = torch.cat([k, *(repeat_batch(fk, len(x)) for fk, _ in foreign)], dim=1)
             v = torch.cat([v, *(repeat_batch(fv, len(x)) for _, fv in foreign)], dim=1)
-        return self.o(self.attention(q, k, v, self.heads, transformer_options=options)), own
+        return self.o(self.attention(q, k, v, self.heads, transformer_options=options))
 
 
 class CrossAttention(nn.Module):
@@ -126,8 +116,14 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, modulation: Modulation, table: Rope, foreign: list[KV], given: Conditions
-    ) -> tuple[Tensor, KV]:
+        self,
+        x: Tensor,
+        modulation: Modulation,
+        table: Rope,
+        foreign: list[KV],
+        given: Conditions,
+        kept: list[KV] | None = None,
+    ) -> Tensor:
         """Transform tokens.
 
         Args:
@@ -136,19 +132,19 @@ class Block(nn.Module):
             table: the tokens' rotations.
             foreign: keys and values of tokens outside x that x may look at.
             given: text, image and audio; without text no cross-attention is done (clean tokens of the cached mode).
+            kept: where to append the tokens' own keys and values, if somebody wants them.
 
         Returns:
-            The tokens (B, L, D), and their keys and values.
+            The tokens (B, L, D).
         """
-        shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.spread(self.modulation)
-        attended, own = self.self_attn(
-            torch.addcmul(shift_sa, self.norm1(x), 1 + scale_sa), table, foreign, given.options
-        )
-        x = torch.addcmul(x, attended, gate_sa)
+        shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.parts(self.modulation)
+        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given.options, kept)
+        x = modulation.gated(x, y, gate_sa)
+        del y  # a hidden vector for each token is much memory
         if given.text is not None:
             x = x + self._listen(x, given)
-        x = torch.addcmul(x, self.ffn(torch.addcmul(shift_ffn, self.norm2(x), 1 + scale_ffn)), gate_ffn)
-        return x, own
+        y = self.ffn(modulation.scaled(self.norm2(x), shift_ffn, scale_ffn))
+        return modulation.gated(x, y, gate_ffn)
 
     def _listen(self, x: Tensor, given: Conditions) -> Tensor:
         heard, q = self.cross_attn(self.norm3(x), given)
@@ -173,5 +169,5 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """Project tokens (B, L, D) to (B, L, pt*ph*pw*C); the modulation's n is 2."""
-        shift, scale = modulation.spread(self.modulation)
-        return self.head(torch.addcmul(shift, self.norm(x), 1 + scale))
+        shift, scale = modulation.parts(self.modulation)
+        return self.head(modulation.scaled(self.norm(x), shift, scale))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import groupby
+from math import prod
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from ..config import ModelConfig
 from ..errors import AnchorError, PlanError
 from ..protocols import Attention, Operations
 from ..types import Anchor, AnchorSet
-from .attention import torch_attention
+from .attention import choose_attention
 from .audio import AudioEmbedding
-from .blocks import KV, Block, Conditions, Head, Modulation, repeat_batch
+from .blocks import KV, Block, Conditions, Head, repeat_batch
 from .cache import AnchorCache
 from .embed import ClipEmbedding, pad_to_patch, sinusoid, unpatchify
-from .rope import Rope, join, rope
+from .modulation import Modulation
+from .precondition import best_guess
+from .rope import Rope, rope
 
 
 class GloriaDiT(nn.Module):
@@ -26,7 +29,7 @@ class GloriaDiT(nn.Module):
     Args:
         config: the architecture.
         operations: namespace of layers (Linear, LayerNorm, RMSNorm, Conv3d, Embedding); the host lends its own.
-        attention: the attention callable; torch's own where None.
+        attention: the attention callable; the best that this machine has where None.
         device: where the weights are made (``meta`` for none).
         dtype: type of the weights.
     """
@@ -42,7 +45,7 @@ class GloriaDiT(nn.Module):
     ) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype}
-        attention = attention or torch_attention
+        attention = attention or choose_attention().attend
         self.config, self.dtype = config, dtype or torch.get_default_dtype()
         self.patch_size = config.patch_size
         self.patch_embedding = operations.Conv3d(
@@ -101,11 +104,14 @@ class GloriaDiT(nn.Module):
 
         Args:
             x: latents (B, C_in, T, h, w); the first ``num_prefix`` frames are clean.
-            timestep: (B,) or (B, T) in 0..1000; the prefix is at 0 whatever is given for it.
-            context: rows of text (B, L, text_dim); padded with zero rows to the trained length.
-            clip_fea: CLIP vision tokens (B, 257, 1280); without them the image branch is silent.
+            timestep: one for each clip (B,), latent frame (B, T) or token (B, T*h*w / patch), in 0..1000; the prefix
+                is at 0 whatever is given for it.
+            context: rows of text (B, L, text_dim); padded with zero rows to the trained length, never cut.
+            clip_fea: CLIP vision tokens (B, 257, 1280), or of a first and a last image (B, 514, 1280) or
+                (2B, 257, 1280); without them the image branch is left out.
             time_dim_concat: extra latent frames put behind ``x`` (the host's own references), cut off again.
-            transformer_options: the host's options; ``patches_replace`` for double blocks is obeyed.
+            transformer_options: the host's options; ``patches_replace`` for double blocks and ``rope_options`` are
+                obeyed.
             anchors: the character's anchors; their batch divides B, and clip b uses row b // (B / Ba).
             num_prefix: clean latent frames at the start of ``x``.
             audio: windows of features (B, T, W, A); zeros mean "no audio", None skips the branch.
@@ -116,7 +122,7 @@ class GloriaDiT(nn.Module):
 
         Raises:
             AnchorError: the anchors' batch does not divide B, or their channels are not the latent's.
-            PlanError: the prefix leaves nothing to generate.
+            PlanError: the prefix leaves nothing to generate, or the timesteps fit neither frames nor tokens.
         """
         batch, _, frames, height, width = x.shape
         if not 0 <= num_prefix < frames:
@@ -125,18 +131,18 @@ class GloriaDiT(nn.Module):
             self._check_anchors(anchors, batch)
         sequence = x if time_dim_concat is None else torch.cat([x, time_dim_concat.to(x)], dim=2)
         sequence = pad_to_patch(sequence, self.patch_size)
-        if timestep.ndim == 2 and sequence.shape[2] > timestep.shape[1]:
-            timestep = torch.cat([timestep, timestep[:, -1:].expand(-1, sequence.shape[2] - frames)], dim=1)
         given = Conditions(
             text=self.text_embedding(self._padded_text(context)),
-            image=self.img_emb(clip_fea.to(context)) if self.img_emb is not None and clip_fea is not None else None,
+            image=self._embedded_images(clip_fea, batch, x.dtype),
             audio=self._embedded_audio(audio, batch, frames, x.dtype),
             options=transformer_options or {},
         )
+        steps = self._steps(timestep, frames, sequence.shape[2:], num_prefix)
         run = self._cached if self.config.anchors.mode == "cached" else self._joint
-        output = run(sequence, timestep, given, tuple(anchors or ()), num_prefix, cache)
+        output = run(sequence, steps, given, tuple(anchors or ()), num_prefix, cache)
         output = output[:, :, :frames, :height, :width]
-        output = self._precondition(output, x, timestep)
+        if self.config.latent_std:
+            output = best_guess(output, x, timestep, self.config.latent_std, self.patch_size)
         if num_prefix:
             output = torch.cat([torch.zeros_like(output[:, :, :num_prefix]), output[:, :, num_prefix:]], dim=2)
         return output
@@ -144,7 +150,7 @@ class GloriaDiT(nn.Module):
     def _joint(
         self,
         x: Tensor,
-        timestep: Tensor,
+        steps: Tensor,
         given: Conditions,
         anchors: tuple[Anchor, ...],
         num_prefix: int,
@@ -152,9 +158,8 @@ class GloriaDiT(nn.Module):
     ) -> Tensor:
         """Run video and anchors as one sequence in which all see all (the paper's way)."""
         video, grid = self._patchify(x)
-        tokens, tables = [video], [self._rope(0, grid, x.device)]
-        steps = self._frame_steps(timestep, grid[0], num_prefix)
-        lengths = [grid[1] * grid[2]] * steps.shape[1] if steps.shape[1] > 1 else [video.shape[1]]
+        tokens, tables = [video], [self._video_rope(0, grid, given, x.device)]
+        lengths = self._run_lengths(steps, grid)
         for anchor in anchors:
             token, anchor_grid = self._patchify(self._anchor_input(anchor.latent, x))
             tokens.append(repeat_batch(token, x.shape[0]))
@@ -163,17 +168,15 @@ class GloriaDiT(nn.Module):
             steps = torch.cat([steps, steps[:, -1:] if shared else torch.zeros_like(steps[:, :1])], dim=1)
             lengths.append(token.shape[1])
         time, modulation = self._modulation(steps, lengths, video.dtype)
-        given = replace(given, num_audio_tokens=video.shape[1])
-        out = self._run_blocks(torch.cat(tokens, dim=1), modulation, join(tables), None, given)
         count = video.shape[1]
-        head_time = Modulation(time.unsqueeze(2), modulation.lengths)
-        head = self.head(out, head_time)[:, :count]
-        return unpatchify(head, grid, self.patch_size)
+        given = replace(given, num_audio_tokens=count)
+        out = self._run_blocks(torch.cat(tokens, dim=1), modulation, torch.cat(tables), None, given)
+        return unpatchify(self.head(out, time)[:, :count], grid, self.patch_size)
 
     def _cached(
         self,
         x: Tensor,
-        timestep: Tensor,
+        steps: Tensor,
         given: Conditions,
         anchors: tuple[Anchor, ...],
         num_prefix: int,
@@ -185,20 +188,20 @@ class GloriaDiT(nn.Module):
             prefix = cache.prefix(num_prefix, x.shape[0]) if cache else None
             if prefix is None:
                 tokens, grid = self._patchify(x[:, :, :num_prefix])
-                prefix = self._encode_clean(tokens, self._rope(0, grid, x.device), foreign)
+                prefix = self._encode_clean(tokens, self._video_rope(0, grid, given, x.device), foreign)
                 if cache:
                     cache.keep_prefix(num_prefix, x.shape[0], prefix)
             foreign = [[*kvs, kv] for kvs, kv in zip(foreign, prefix, strict=True)]
+            steps = steps[:, num_prefix * steps.shape[1] // x.shape[2] :]
             x = x[:, :, num_prefix:]
         video, grid = self._patchify(x)
-        steps = timestep[:, num_prefix:] if timestep.ndim == 2 else timestep.unsqueeze(1)
-        lengths = [grid[1] * grid[2]] * steps.shape[1] if steps.shape[1] > 1 else [video.shape[1]]
-        time, modulation = self._modulation(steps, lengths, video.dtype)
+        time, modulation = self._modulation(steps, self._run_lengths(steps, grid), video.dtype)
         audio = given.audio[:, num_prefix:] if given.audio is not None else None
         heard = audio.shape[1] * grid[1] * grid[2] if audio is not None else 0
         given = replace(given, audio=audio, num_audio_tokens=heard)
-        out = self._run_blocks(video, modulation, self._rope(num_prefix, grid, x.device), foreign, given)
-        out = unpatchify(self.head(out, Modulation(time.unsqueeze(2), modulation.lengths)), grid, self.patch_size)
+        table = self._video_rope(num_prefix, grid, given, x.device)
+        out = self._run_blocks(video, modulation, table, foreign, given)
+        out = unpatchify(self.head(out, time), grid, self.patch_size)
         return torch.nn.functional.pad(out, (0, 0, 0, 0, num_prefix, 0))
 
     def _anchor_kv(self, anchors: tuple[Anchor, ...], x: Tensor, cache: AnchorCache | None) -> list[list[KV]]:
@@ -232,10 +235,8 @@ class GloriaDiT(nn.Module):
         tokens, grid = self._patchify(latents.flatten(0, 1))
         tables = [self._rope(place, grid, x.device) for place in places]
         batch = latents.shape[0]
-        table = tuple(
-            torch.stack([t[part] for t in tables]).repeat(batch, 1, 1) for part in (0, 1)
-        )  # (Ba*n, L, K/2): every row turns by its own anchor's position
-        blocks = self._encode_clean(tokens, (table[0], table[1]), [[] for _ in self.blocks])
+        table = torch.stack(tables).repeat(batch, 1, 1)  # (Ba*n, L, K/2): every row turns by its anchor's position
+        blocks = self._encode_clean(tokens, table, [[] for _ in self.blocks])
         split = [
             [(k.unflatten(0, (batch, -1))[:, i], v.unflatten(0, (batch, -1))[:, i]) for k, v in blocks]
             for i in range(len(anchors))
@@ -245,10 +246,9 @@ class GloriaDiT(nn.Module):
     def _encode_clean(self, tokens: Tensor, table: Rope, foreign: list[list[KV]]) -> list[KV]:
         """Run tokens at timestep 0 through the blocks without text or audio; return their keys and values."""
         _, modulation = self._modulation(tokens.new_zeros(1, 1), [tokens.shape[1]], tokens.dtype)
-        blocks = []
+        blocks: list[KV] = []
         for block, kvs in zip(self.blocks, foreign, strict=True):
-            tokens, own = block(tokens, modulation, table, kvs, Conditions())
-            blocks.append(own)
+            tokens = block(tokens, modulation, table, kvs, Conditions(), blocks)
         return blocks
 
     def _run_blocks(
@@ -259,12 +259,12 @@ class GloriaDiT(nn.Module):
             kvs = foreign[index] if foreign else []
             replacement = replacements.get(("double_block", index))
             if replacement is None:
-                x, _ = block(x, modulation, table, kvs, given)
+                x = block(x, modulation, table, kvs, given)
                 continue
 
             def original(args: dict[str, Any], block: nn.Module = block, kvs: list[KV] = kvs) -> dict[str, Tensor]:
                 changed = replace(given, text=args["txt"], options=args["transformer_options"])
-                return {"img": block(args["img"], modulation, args["pe"], kvs, changed)[0]}
+                return {"img": block(args["img"], modulation, args["pe"], kvs, changed)}
 
             state = {"img": x, "txt": given.text, "vec": modulation, "pe": table, "transformer_options": given.options}
             x = replacement(state, {"original_block": original})["img"]
@@ -273,25 +273,48 @@ class GloriaDiT(nn.Module):
     def _patchify(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         tokens = self.patch_embedding(pad_to_patch(x, self.patch_size).float()).to(x.dtype)
         t, h, w = tokens.shape[2:]
-        return rearrange(tokens, "b d t h w -> b (t h w) d"), (t, h, w)
+        return rearrange(tokens, "b d t h w -> b (t h w) d").contiguous(), (t, h, w)
 
     def _rope(self, start: int, grid: tuple[int, int, int], device: torch.device) -> Rope:
         return rope(self.config.head_dim, start, grid, device)
 
-    def _frame_steps(self, timestep: Tensor, frames: int, num_prefix: int) -> Tensor:
-        """Return timesteps (B, 1), or (B, T) where frames differ: given so, or because of a clean prefix."""
+    def _video_rope(self, start: int, grid: tuple[int, int, int], given: Conditions, device: torch.device) -> Rope:
+        """Return the video's rotations, stretched and moved as the host's RoPE node asks; anchors keep their places."""
+        asked = given.options.get("rope_options") or {}
+        scale = (asked.get("scale_t", 1.0), asked.get("scale_y", 1.0), asked.get("scale_x", 1.0))
+        shift = (asked.get("shift_t", 0.0), asked.get("shift_y", 0.0), asked.get("shift_x", 0.0))
+        return rope(self.config.head_dim, start, grid, device, scale=scale, shift=shift)
+
+    def _steps(self, timestep: Tensor, frames: int, size: torch.Size, num_prefix: int) -> Tensor:
+        """Return timesteps (B, 1), (B, T) or (B, L) of a sequence of latents (T, h, w) whose first ``frames`` are x's.
+
+        The prefix is at 0, and latents behind x are at the timestep of x's end.
+        """
         steps = timestep if timestep.ndim == 2 else timestep.unsqueeze(1)
-        if num_prefix:
+        per_frame = prod(size[1:]) // prod(self.patch_size)
+        if steps.shape[1] not in (1, frames, frames * per_frame):
+            raise PlanError(
+                f"There are {steps.shape[1]} timesteps for {frames} latent frames of {per_frame} tokens: give 1 "
+                f"for the clip, {frames} for its frames or {frames * per_frame} for its tokens."
+            )
+        if num_prefix and steps.shape[1] == 1:
             steps = steps.expand(-1, frames)
-            steps = torch.cat([torch.zeros_like(steps[:, :num_prefix]), steps[:, num_prefix:]], dim=1)
+        if steps.shape[1] > 1:
+            runs = steps.shape[1] // frames
+            clean = torch.zeros_like(steps[:, : num_prefix * runs])
+            behind = steps[:, -1:].expand(-1, (size[0] - frames) * runs)
+            steps = torch.cat([clean, steps[:, num_prefix * runs :], behind], dim=1)
         return steps
 
-    def _modulation(self, steps: Tensor, lengths: list[int], dtype: torch.dtype) -> tuple[Tensor, Modulation]:
-        """Return the time embedding (B, S, D) and the blocks' AdaLN parameters of runs of tokens."""
+    def _run_lengths(self, steps: Tensor, grid: tuple[int, int, int]) -> list[int]:
+        """Return how many tokens of a grid share each of the timesteps (B, S)."""
+        return [prod(grid) // steps.shape[1]] * steps.shape[1]
+
+    def _modulation(self, steps: Tensor, lengths: list[int], dtype: torch.dtype) -> tuple[Modulation, Modulation]:
+        """Return the head's and the blocks' AdaLN parameters of runs of tokens with timesteps (B, S)."""
         time = self.time_embedding(sinusoid(steps, self.config.freq_dim).to(dtype))  # (B, S, D)
         values = self.time_projection(time).unflatten(2, (6, self.config.dim))
-        runs = torch.tensor(lengths, device=time.device) if len(lengths) > 1 else None
-        return time, Modulation(values, runs)
+        return Modulation.of(time.unsqueeze(2), lengths), Modulation.of(values, lengths)
 
     def _anchor_input(self, latent: Tensor, x: Tensor) -> Tensor:
         """Fill the input channels of an anchor: [latent] or, in a 36-channel model, [latent, mask 1, latent]."""
@@ -306,30 +329,19 @@ class GloriaDiT(nn.Module):
         missing = self.config.text_length - context.shape[1]
         return torch.nn.functional.pad(context, (0, 0, 0, missing)) if missing > 0 else context
 
+    def _embedded_images(self, clip: Tensor | None, batch: int, dtype: torch.dtype) -> Tensor | None:
+        if clip is None or self.img_emb is None:
+            return None
+        if clip.shape[0] > batch:  # the tokens of a first and a last image, one below the other
+            clip = clip.reshape(batch, -1, clip.shape[-1])
+        return self.img_emb(clip.to(dtype))
+
     def _embedded_audio(self, audio: Tensor | None, batch: int, frames: int, dtype: torch.dtype) -> Tensor | None:
         if audio is None or self.audio_embedding is None:
             return None
         if audio.shape[1] != frames:
             raise PlanError(f"The audio has windows for {audio.shape[1]} latent frames; the video has {frames}.")
         return repeat_batch(self.audio_embedding(audio.to(dtype)), batch)
-
-    def _precondition(self, output: Tensor, x: Tensor, timestep: Tensor) -> Tensor:
-        """Turn the network's output F into a velocity c_skip x + c_out F where the model knows its latents' spread.
-
-        For a clean latent of standard deviation s and the noise level sigma, c_skip x is the best linear guess of the
-        velocity and c_out the standard deviation of what remains, so that F is of unit size at every noise level.
-        Source: the argument of Karras et al. 2022 (EDM, section 5), worked out for x = (1-sigma) x0 + sigma noise.
-        """
-        if not self.config.latent_std:
-            return output
-        std = torch.tensor(self.config.latent_std, device=x.device, dtype=torch.float32).view(1, -1, 1, 1, 1)
-        sigma = (timestep.float() / 1000).view(x.shape[0], 1, -1, 1, 1)
-        sigma = sigma[:, :, : x.shape[2]]
-        variance = ((1 - sigma) * std) ** 2 + sigma**2
-        skip = (sigma - (1 - sigma) * std**2) / variance
-        scale = std / variance.sqrt()
-        latent = x[:, : self.config.out_channels]
-        return (skip * latent + scale * output).to(output.dtype)
 
     def _check_anchors(self, anchors: AnchorSet, batch: int) -> None:
         if batch % anchors.batch_size:

@@ -14,9 +14,10 @@ from .table import make_table
 def sinusoid(timestep: Tensor, dim: int) -> Tensor:
     """Return [cos | sin] features (..., dim) of timesteps in 0..1000, computed in float64, given in float32."""
     half = dim // 2
-    frequency = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float64, device=timestep.device) / half)
-    angle = timestep.double().unsqueeze(-1) * frequency
-    return torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+    exact = timestep.cpu() if timestep.device.type == "mps" else timestep  # Apple's devices know no float64
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float64, device=exact.device) / half)
+    angle = exact.double().unsqueeze(-1) * frequency
+    return torch.cat((angle.cos(), angle.sin()), dim=-1).float().to(timestep.device)
 
 
 def pad_to_patch(x: Tensor, patch: tuple[int, int, int]) -> Tensor:
@@ -35,7 +36,7 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int, int], patch: tuple[int, int
 
 
 class ClipEmbedding(nn.Module):
-    """Projects CLIP vision tokens (B, 257 or 514, 1280) to (B, n, D)."""
+    """Projects CLIP vision tokens (B, n, 1280) to (B, n, D); n is 257, or 514 for a first and a last image."""
 
     def __init__(self, clip_dim: int, dim: int, positions: int, ops: Operations, factory: dict[str, Any]) -> None:
         super().__init__()
@@ -52,5 +53,5 @@ class ClipEmbedding(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         """Return the projected tokens, with learned positions where the model has them (first and last frame)."""
         if self.emb_pos is not None:
-            clip = clip.reshape(-1, self.positions, clip.shape[-1]) + self.emb_pos(clip)
+            clip = clip[:, : self.positions] + self.emb_pos(clip)[:, : clip.shape[1]]
         return self.proj(clip)

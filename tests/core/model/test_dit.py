@@ -94,9 +94,10 @@ def test_cached_equals_a_joint_forward_with_a_block_mask() -> None:
 
 
 def masked_joint(dit: GloriaDiT, given: AnchorSet, num_prefix: int) -> Tensor:
-    from gloria_core.model.blocks import Conditions, Modulation
+    from gloria_core.model.blocks import Conditions
     from gloria_core.model.embed import sinusoid, unpatchify
-    from gloria_core.model.rope import join, rotate
+    from gloria_core.model.modulation import Modulation
+    from gloria_core.model.rope import rotate
 
     x, context = noise(1, 8, 6, 4, 6, seed=5), noise(1, 3, 16, seed=6)
     with torch.no_grad():
@@ -115,11 +116,11 @@ def masked_joint(dit: GloriaDiT, given: AnchorSet, num_prefix: int) -> Tensor:
         sees = (kind[:, None] == kind[None]) | (kind[:, None] == 1) | ((kind[:, None] == 0) & (kind[None] >= 2))
         steps = torch.where(kind == 1, 600.0, 0.0)[None]
         time = dit.time_embedding(sinusoid(steps, dit.config.freq_dim))
-        modulation = Modulation(dit.time_projection(time).unflatten(2, (6, dit.config.dim)))
-        table, h = join(tables), torch.cat(sequence, dim=1)
+        modulation = Modulation.of(dit.time_projection(time).unflatten(2, (6, dit.config.dim)), [1] * len(group))
+        table, h = torch.cat(tables), torch.cat(sequence, dim=1)
         noisy = (kind == 1)[None, :, None]
         for block in dit.blocks:
-            shift, scale, gate, shift2, scale2, gate2 = modulation.spread(block.modulation)
+            shift, scale, gate, shift2, scale2, gate2 = modulation.parts(block.modulation)
             y = block.norm1(h) * (1 + scale) + shift
             attn = block.self_attn
             q, k = (rotate(n(p(y)), 2, table) for n, p in ((attn.norm_q, attn.q), (attn.norm_k, attn.k)))
@@ -128,7 +129,7 @@ def masked_joint(dit: GloriaDiT, given: AnchorSet, num_prefix: int) -> Tensor:
             h = h + attn.o(mixed.transpose(1, 2).flatten(2)) * gate
             h = h + torch.where(noisy, block.cross_attn(block.norm3(h), Conditions(text=text))[0], 0.0)
             h = h + block.ffn(block.norm2(h) * (1 + scale2) + shift2) * gate2
-        video = dit.head(h, Modulation(time.unsqueeze(2)))[:, : tokens.shape[1]]
+        video = dit.head(h, Modulation.of(time.unsqueeze(2), [1] * len(group)))[:, : tokens.shape[1]]
         out = unpatchify(video, grid, dit.patch_size)
     out[:, :, :num_prefix] = 0
     return out
