@@ -27,3 +27,7 @@ class MediaError(GloriaError):
 
 class PlanError(GloriaError):
     """A video cannot be cut into chunks as asked."""
+
+
+class LoraError(GloriaError):
+    """A LoRA file is damaged, or does not fit the model."""
