@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,29 @@ def host_environment() -> Environment:
     return Environment(Path(sys.executable), folder, own=own is not None)
 
 
+HostStarter = Callable[..., AbstractContextManager[Host]]
+"""Starts a host in a private folder, with further options for its command line, and ends it with the context."""
+
+
 @pytest.fixture(scope="session")
-def _one_host(host_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    base = tmp_path_factory.mktemp("host")
-    accelerator = ask(Path(sys.executable), ROOT).accelerator
-    settings = Settings(base=base, log=base / "host.log", cpu=not accelerator, threads=1)
-    with running(host_environment, settings) as server:
-        wait_until_ready(server)
-        yield Host(server)
+def start_host(host_environment: Environment) -> HostStarter:
+    """For the few tests that need a host of their own."""
+
+    @contextmanager
+    def start(base: Path, *extra: str) -> Iterator[Host]:
+        accelerator = ask(Path(sys.executable), ROOT).accelerator
+        settings = Settings(base=base, log=base / "host.log", cpu=not accelerator, threads=1, extra=extra)
+        with running(host_environment, settings) as server:
+            wait_until_ready(server)
+            yield Host(server)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def _one_host(start_host: HostStarter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with start_host(tmp_path_factory.mktemp("host")) as host:
+        yield host
 
 
 @pytest.fixture
