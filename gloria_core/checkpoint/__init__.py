@@ -1,7 +1,22 @@
-"""Weights files: what a header tells, reading with a strict check, writing with the configuration inside."""
+"""Weights files: what a header tells, opening with a strict check, writing with the configuration inside."""
 
-from .detect import read_config
-from .load import load_dit, read_checkpoint
-from .save import write_checkpoint
+from .files import read_header, read_tensors
+from .inspection import Inspection, inspect, model_shapes
+from .load import load_dit, open_weights, read_checkpoint, read_config
+from .quantization import Quantization
+from .save import write_checkpoint, write_tensors
 
-__all__ = ["load_dit", "read_checkpoint", "read_config", "write_checkpoint"]
+__all__ = [
+    "Inspection",
+    "Quantization",
+    "inspect",
+    "load_dit",
+    "model_shapes",
+    "open_weights",
+    "read_checkpoint",
+    "read_config",
+    "read_header",
+    "read_tensors",
+    "write_checkpoint",
+    "write_tensors",
+]

@@ -1,14 +1,21 @@
-"""Writing weights whole or not at all."""
+"""Writing weights whole or not at all, tensor by tensor: nothing but the largest one is ever held twice."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from ..config import ModelConfig
-from .detect import CONFIG_KEY, PREFIX
+from ..errors import CheckpointError
+from .detect import CONFIG_KEY
+from .header import DTYPES
+from .keys import PREFIX
+
+_LABELS = {dtype: label for label, dtype in DTYPES.items()}
 
 
 def write_checkpoint(
@@ -23,19 +30,61 @@ def write_checkpoint(
 
     Args:
         path: where to.
-        weights: the transformer's, by its own names.
+        weights: the transformer's, by its own names; scales of quantised layers as ``X.scale_weight`` beside them.
         config: its configuration, which goes into the header.
         extra: other tensors, stored by the names given (a text encoder, a codec).
         notes: more text for the header, such as a training record.
+
+    Raises:
+        CheckpointError: the disk is full or the folder is closed to us; a file of that name is left as it was.
     """
-    tensors = {PREFIX + name: t.contiguous() for name, t in weights.items()}
-    tensors |= {name: t.contiguous() for name, t in (extra or {}).items()}
+    tensors = {PREFIX + name: t for name, t in weights.items()} | dict(extra or {})
+    write_tensors(path, tensors, {CONFIG_KEY: config.to_json(), **(notes or {})})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all; tensors may share memory and lie on any device.
+
+    Raises:
+        CheckpointError: a tensor has a type that the format does not know, or the disk refuses.
+    """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.dtype not in _LABELS:
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(f"{name!r} is a {kind}, which safetensors cannot hold; convert it to a plain tensor.")
+    # The order and the padding are the format's own: wide numbers first keeps every tensor aligned.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={CONFIG_KEY: config.to_json(), **(notes or {})})
-        with partial.open("rb") as file:
+        with partial.open("wb") as file:
+            file.write(_header(ordered, metadata))
+            for _, tensor in ordered:
+                _write_numbers(file, tensor)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.name} cannot be written ({error.strerror}): free some space or choose another folder."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _header(ordered: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
+    content: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    place = 0
+    for name, tensor in ordered:
+        end = place + tensor.numel() * tensor.dtype.itemsize
+        content[name] = {"dtype": _LABELS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _write_numbers(file: BinaryIO, tensor: Tensor) -> None:
+    if tensor.numel():
+        flat = tensor.detach().cpu().contiguous().flatten()
+        file.write(flat.view(torch.uint8).numpy().data)

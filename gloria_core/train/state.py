@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..checkpoint.detect import PREFIX
+from ..checkpoint.keys import PREFIX
 from ..errors import CheckpointError, ConfigError
 from ..protocols import TrainingTask
 from . import optim
