@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..audio import windows
+from ..model import AnchorCache
 from ..types import EXPRESSIONS, VIEWS, AnchorSet, TrainBatch
 from .bundle import WEIGHTS_FILE, Bundle, load_bundle
 from .captions import caption
@@ -89,7 +90,7 @@ def rollout(
     for start in range(0, len(cast.who), _BATCH):
         rows = slice(start, start + _BATCH)
         part = None if anchors is None else AnchorSet(tuple(replace(a, latent=a.latent[rows]) for a in anchors))
-        latents = cast.anchors.scene[rows]
+        latents, cache = cast.anchors.scene[rows], AnchorCache()
         for chunk in range(commands.view.shape[1]):
             prefix = 1 if chunk == 0 else PREFIX_LATENTS
             first = 0 if chunk == 0 else latents.shape[2] - PREFIX_LATENTS
@@ -107,7 +108,7 @@ def rollout(
                 anchors=part,
             )
             seed = settings.seed * 1000 + chunk + 100_000 * start
-            made = sample_clips(modules, request, steps=settings.steps, seed=seed)
+            made = sample_clips(modules, request, steps=settings.steps, seed=seed, cache=cache)
             latents = torch.cat([latents, made[:, :, prefix:]], dim=2)
         videos.append(bundle.codec.decode(latents).clamp(-1, 1))
     return torch.cat(videos)

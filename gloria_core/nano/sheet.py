@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..model import AnchorCache
 from ..sampling.schedule import flow_sigmas
 from ..types import TrainBatch
 from .codec import LinearCodec
@@ -19,17 +20,30 @@ _ROWS = 3
 
 @torch.no_grad()
 def sample_clips(
-    modules: Mapping[str, nn.Module], batch: TrainBatch, *, steps: int, shift: float = 3.0, seed: int = 0
+    modules: Mapping[str, nn.Module],
+    batch: TrainBatch,
+    *,
+    steps: int,
+    shift: float = 3.0,
+    seed: int = 0,
+    cache: AnchorCache | None = None,
 ) -> Tensor:
-    """Make the batch's clips anew from its conditions with Euler steps; the prefix is given. Returns latents."""
+    """Make the batch's clips anew from its conditions with Euler steps; the prefix is given. Returns latents.
+
+    A cache that outlives the call keeps the anchors for the next chunk of the same characters.
+    """
     dit, encoder = modules["dit"], modules["text_encoder"]
+    cache = cache or AnchorCache()
+    cache.start_chunk()
     clean, context = batch.latents, encoder(batch.words)
     x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
     sigmas = flow_sigmas(steps, shift)
     for sigma, following in pairwise(sigmas):
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x))
-        velocity = dit(x, timestep, context, anchors=batch.anchors, num_prefix=batch.num_prefix, audio=batch.audio)
+        velocity = dit(
+            x, timestep, context, anchors=batch.anchors, num_prefix=batch.num_prefix, audio=batch.audio, cache=cache
+        )
         x = x + (following - sigma) * velocity
     return x
 

@@ -88,6 +88,8 @@ class NanoOptions:
     random part is missing, often all: so the network learns first to look at an expression anchor, then which."""
     anchors: tuple[str, ...] = ("global", "view", "expression")
     """Roles used at all (stages I to III)."""
+    one_type: float = 0.0
+    """Share of batches that show views or expressions, not both (the first part of stage III). Paper: 4.4."""
     superset: float = 1.0
     """Share of characters whose anchors come from outside their clips."""
     face_weight: float = 3.0
@@ -184,16 +186,17 @@ class NanoTask:
         role_drop = self.options.drop_role if drop is None else drop
         slot_drop = self.options.drop_slot if drop is None else drop
 
-        def has(role: str) -> bool:
-            return role in self.options.anchors and bool(torch.rand((), generator=generator) >= role_drop)
-
         def kept(slots: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(s for s in slots if torch.rand((), generator=generator) >= slot_drop)
 
+        roles = [role for role in self.options.anchors if torch.rand((), generator=generator) >= role_drop]
+        if drop is None and torch.rand((), generator=generator) < self.options.one_type:
+            left_out = ("view", "expression")[int(torch.rand((), generator=generator) < 0.5)]
+            roles = [role for role in roles if role != left_out]
         selected = anchors.select(
-            scene=has("global"),
-            views=kept(VIEWS) if has("view") else (),
-            faces=faces if faces is not None else kept(EXPRESSIONS) if has("expression") else (),
+            scene="global" in roles,
+            views=kept(VIEWS) if "view" in roles else (),
+            faces=(kept(EXPRESSIONS) if faces is None else faces) if "expression" in roles else (),
         )
         return TrainBatch(
             latents=torch.stack([clip.latents for clip in chosen]).float(),
