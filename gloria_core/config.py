@@ -68,25 +68,98 @@ class AnchorConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioConfig:
-    """The audio branch. Paper: 4.2; the numbers are ours."""
+    """The audio branch. The defaults are Gloria's. Paper: 4.2; the numbers are ours.
 
-    kind: Literal["mel", "wav2vec2"] = "wav2vec2"
-    """Which extractor made the features that the branch was trained on."""
+    ``checkpoint.audio_branch`` sets the other fields for public weights. Source of those: peers.md section B.
+    """
+
+    kind: Literal["mel", "wav2vec2", "wav2vec2-rows", "wav2vec2-layers", "whisper-groups"] = "wav2vec2"
+    """Which extractor made the features that the branch was trained on. ``mel``, ``wav2vec2``: one row for each pixel
+    frame. ``wav2vec2-rows``: the encoder's own 50 rows a second. ``wav2vec2-layers``: all 12 layers side by side, a row
+    for each frame. ``whisper-groups``: five means over groups of Whisper's layers, a row for each frame."""
     feature_dim: int = 1024
-    """Width A of one row of features."""
+    """Width A of one row of features; layers or groups side by side count together."""
     dim: int = 2048
-    """Width of the learned projection of the features."""
+    """Width of an audio token, which the learned projection makes from the features."""
     every: int = 2
     """The branch stands in blocks 0, every, 2 every, ..."""
     window: int = 8
-    """Pixel frames that one latent frame hears."""
+    """Pixel frames that one latent frame hears. Not used with ``wav2vec2-rows``, where the frame rate decides."""
+    projection: Literal["gloria", "fantasytalking", "multitalk", "humo"] = "gloria"
+    """How windows become tokens. ``gloria``: two layers for each row, and the row's place. ``fantasytalking``: one
+    layer and a norm for each row. ``humo``: the whole window together becomes ``tokens`` tokens. ``multitalk``: the
+    same, with a first layer of its own for the video's first latent, which hears five frames."""
+    tokens: int = 0
+    """Tokens that a whole window becomes (``multitalk`` 32, ``humo`` 16); 0 where each row becomes one."""
+    hidden: int = 0
+    """Width between the layers of such a projection (512); 0 elsewhere."""
+    queries: Literal["shared", "own"] = "shared"
+    """``shared``: the text attention's normed queries. ``own``: made by the branch."""
+    query_norm: bool = False
+    """Whether own queries are RMS-normed."""
+    key_norm: bool = False
+    """Whether keys are RMS-normed."""
+    fused: bool = False
+    """Whether keys and values come from one matrix, keys first."""
+    kv_bias: bool = True
+    """Whether keys and values have biases."""
+    own_norm: bool = False
+    """Whether the branch norms the tokens that its own queries come from; otherwise the text attention's norm does."""
+    output: Literal["own", "shared"] = "own"
+    """``own``: an output matrix and bias of the branch. ``shared``: the result joins text and image before the text
+    attention's output matrix, which equals a copy of that matrix without its bias."""
+    placement: Literal["parallel", "sequential"] = "parallel"
+    """``parallel``: beside text and image, from the same tokens. ``sequential``: after them, before the FFN."""
+    strength: float = 1.0
+    """Factor on what the branch adds; 0 is silence."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("mel", "wav2vec2"):
-            raise ConfigError(f"audio.kind is {self.kind!r}; use 'mel' or 'wav2vec2'.")
+        for name, choices in _AUDIO_CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"audio.{name} is {getattr(self, name)!r}; use one of: {', '.join(choices)}.")
         for name in ("feature_dim", "dim", "every", "window"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"audio.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.pools != (self.tokens > 0 and self.hidden > 0):
+            raise ConfigError(
+                f"audio.tokens is {self.tokens} and audio.hidden {self.hidden} with projection {self.projection!r}; "
+                "'multitalk' and 'humo' need both above 0, the others have neither."
+            )
+        if (self.projection == "fantasytalking") != (self.kind == "wav2vec2-rows"):
+            raise ConfigError(
+                f"audio.projection is {self.projection!r} and audio.kind {self.kind!r}; 'fantasytalking' and "
+                "'wav2vec2-rows' belong together."
+            )
+        if self.projection == "multitalk" and self.window <= MULTITALK_FIRST:
+            raise ConfigError(f"audio.window is {self.window}; 'multitalk' needs more than {MULTITALK_FIRST} frames.")
+        if self.placement == "sequential" and (self.queries, self.output) != ("own", "own"):
+            raise ConfigError(
+                "audio.placement 'sequential' needs queries 'own' and output 'own': text is over by then."
+            )
+        if self.queries == "shared" and (self.query_norm or self.own_norm):
+            raise ConfigError("audio.queries 'shared' are normed already: turn query_norm and own_norm off.")
+
+    @property
+    def pools(self) -> bool:
+        """Whether a window becomes tokens as a whole."""
+        return self.projection in ("multitalk", "humo")
+
+    @property
+    def window_dim(self) -> int:
+        """Width of one row of a window: the features, and for ``multitalk`` a mark of the video's first latent."""
+        return self.feature_dim + (self.projection == "multitalk")
+
+
+MULTITALK_FIRST = 5
+"""Frames that MultiTalk's first latent hears: -2 .. 2."""
+
+_AUDIO_CHOICES = {
+    "kind": ("mel", "wav2vec2", "wav2vec2-rows", "wav2vec2-layers", "whisper-groups"),
+    "projection": ("gloria", "fantasytalking", "multitalk", "humo"),
+    "queries": ("shared", "own"),
+    "output": ("own", "shared"),
+    "placement": ("parallel", "sequential"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -104,12 +104,17 @@ class AnchorSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioFeatures:
-    """Features of a sound on the output video's clock: row f of ``frames`` (F, A) belongs to pixel frame f."""
+    """Features of a sound on the output video's clock: row f of ``frames`` (F, A) belongs to pixel frame f.
+
+    Where ``rows_per_second`` is given, the rows are the encoder's own instead (FantasyTalking): row j belongs to the
+    time j / rows_per_second, and the windows find their rows by it.
+    """
 
     frames: Tensor
     fps: float
     padding: Tensor | None = None
     """The row (A,) that stands for what lies outside the video; None is zeros."""
+    rows_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

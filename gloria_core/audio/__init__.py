@@ -2,7 +2,21 @@
 
 from .envelope import mouth_opening
 from .mel import MEL_BANDS, mel_features, silence_row
+from .speech import group_features, layer_features, row_features
 from .wav2vec import from_encoder_output, hidden_of
-from .windows import windows
+from .windows import branch_windows, silent_windows, windows
 
-__all__ = ["MEL_BANDS", "from_encoder_output", "hidden_of", "mel_features", "mouth_opening", "silence_row", "windows"]
+__all__ = [
+    "MEL_BANDS",
+    "branch_windows",
+    "from_encoder_output",
+    "group_features",
+    "hidden_of",
+    "layer_features",
+    "mel_features",
+    "mouth_opening",
+    "row_features",
+    "silence_row",
+    "silent_windows",
+    "windows",
+]

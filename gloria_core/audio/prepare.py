@@ -39,6 +39,23 @@ def prepare(waveform: Tensor, sample_rate: int) -> Tensor:
     Raises:
         AudioError: the waveform has no samples, is no waveform, or holds numbers that are not finite.
     """
+    sound = mono(waveform, sample_rate)
+    return sound * speaking_gain(sound)
+
+
+def mono(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Mix to mono and resample, at the loudness that the sound has.
+
+    Args:
+        waveform: (channels, samples), any sample rate, full scale 1.
+        sample_rate: in Hz.
+
+    Returns:
+        (samples,) float32 at 16 kHz.
+
+    Raises:
+        AudioError: the waveform has no samples, is no waveform, or holds numbers that are not finite.
+    """
     if waveform.ndim != 2 or not waveform.is_floating_point():
         raise AudioError(
             f"The sound is {waveform.dtype} of shape {tuple(waveform.shape)}; give floats of shape (channels, samples)."
@@ -47,20 +64,19 @@ def prepare(waveform: Tensor, sample_rate: int) -> Tensor:
         raise AudioError("The sound is 0 s long; load a file with speech in it.")
     if sample_rate < 1:
         raise AudioError(f"The sample rate is {sample_rate} Hz; it must be positive, such as 44100 or 48000.")
-    mono = waveform.detach().float().cpu().mean(0)  # (samples,)
-    if not bool(mono.isfinite().all()):
+    mixed = waveform.detach().float().cpu().mean(0)  # (samples,)
+    if not bool(mixed.isfinite().all()):
         raise AudioError("The sound holds numbers that are not finite (NaN or infinity); export the file again.")
-    sound = _resample(mono, sample_rate)
-    return sound * speaking_gain(sound)
+    return _resample(mixed, sample_rate)
 
 
-def _resample(mono: Tensor, sample_rate: int) -> Tensor:
+def _resample(sound: Tensor, sample_rate: int) -> Tensor:
     ratio = Fraction(sample_rate, SAMPLE_RATE).limit_denominator(_LONGEST_RATIO)
     if ratio == 1:
-        return mono
+        return sound
     if ratio.numerator == 0 or ratio > _LONGEST_RATIO:
         raise AudioError(f"The sample rate is {sample_rate} Hz; use one between 1 kHz and 1 MHz, such as 48000.")
-    return torchaudio.functional.resample(mono, ratio.numerator, ratio.denominator)
+    return torchaudio.functional.resample(sound, ratio.numerator, ratio.denominator)
 
 
 def speaking_gain(sound: Tensor) -> float:

@@ -1,8 +1,9 @@
-"""Wan's transformer block with room for foreign keys and values and a parallel audio branch.
+"""Wan's transformer block with room for foreign keys and values and an audio branch.
 
 Key names and numerics follow Wan (wan.md sections 1 and 2); ``audio_attn`` is ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ class Conditions:
     image: Tensor | None = None
     """Embedded CLIP tokens (B, L_clip, D)."""
     audio: Tensor | None = None
-    """Embedded audio windows (B, T, W, D_audio)."""
+    """Audio tokens of each latent frame (B, T, S, D_audio)."""
     num_audio_tokens: int = 0
     """Tokens at the start of the sequence that hear the audio."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -83,14 +84,21 @@ class CrossAttention(nn.Module):
             self.k_img, self.v_img = (ops.Linear(config.dim, config.dim, **factory) for _ in range(2))
             self.norm_k_img = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
 
-    def forward(self, x: Tensor, given: Conditions) -> tuple[Tensor, Tensor]:
-        """Attend from x (B, L, D); return the result and the normed queries, which the audio branch shares."""
+    def forward(
+        self, x: Tensor, given: Conditions, beside: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend from x (B, L, D); return the result and the normed queries, which an audio branch may share.
+
+        ``beside`` makes from the queries what joins text and image before the output projection (B, L, D).
+        """
         q = self.norm_q(self.q(x))
         k, v = self.norm_k(self.k(given.text)), self.v(given.text)
         out = self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
         if given.image is not None:
             k, v = self.norm_k_img(self.k_img(given.image)), self.v_img(given.image)
             out = out + self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
+        if beside is not None:
+            out = out + beside(q)
         return self.o(out), q
 
 
@@ -142,19 +150,27 @@ class Block(nn.Module):
         x = modulation.gated(x, y, gate_sa)
         del y  # a hidden vector for each token is much memory
         if given.text is not None:
-            x = x + self._listen(x, given)
+            x = self._listen(x, given)
         y = self.ffn(modulation.scaled(self.norm2(x), shift_ffn, scale_ffn))
         return modulation.gated(x, y, gate_ffn)
 
     def _listen(self, x: Tensor, given: Conditions) -> Tensor:
-        heard, q = self.cross_attn(self.norm3(x), given)
-        if self.audio_attn is None or given.audio is None:
-            return heard
-        n = given.num_audio_tokens
-        sound = self.audio_attn(q[:, :n], given.audio, given.options)
-        if n < x.shape[1]:
-            sound = torch.nn.functional.pad(sound, (0, 0, 0, x.shape[1] - n))
-        return heard + sound
+        """Add what the tokens hear of text and image, and of sound where the branch for it stands (``AudioConfig``)."""
+        ears, audio = self.audio_attn, given.audio
+        if ears is None or audio is None:
+            return x + self.cross_attn(self.norm3(x), given)[0]
+
+        def hear(tokens: Tensor) -> Tensor:
+            return ears(tokens, audio, given.num_audio_tokens, given.options)
+
+        if ears.config.placement == "sequential":
+            x = x + self.cross_attn(self.norm3(x), given)[0]
+            return x + hear(x)
+        shares_queries, normed = ears.config.queries == "shared", self.norm3(x)
+        if ears.config.output == "shared":
+            return x + self.cross_attn(normed, given, lambda q: hear(q if shares_queries else normed))[0]
+        heard, q = self.cross_attn(normed, given)
+        return x + (heard + hear(q if shares_queries else normed))
 
 
 class Head(nn.Module):

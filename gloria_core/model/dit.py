@@ -14,7 +14,7 @@ from ..errors import AnchorError, PlanError
 from ..protocols import Attention, Operations
 from ..types import Anchor, AnchorSet
 from .attention import choose_attention
-from .audio import AudioEmbedding
+from .audio import make_audio_embedding
 from .blocks import KV, Block, Conditions, Head, repeat_batch
 from .cache import AnchorCache
 from .embed import ClipEmbedding, pad_to_patch, sinusoid, unpatchify
@@ -72,7 +72,7 @@ class GloriaDiT(nn.Module):
             if config.clip_dim
             else None
         )
-        self.audio_embedding = AudioEmbedding(config.audio, operations, factory) if config.audio else None
+        self.audio_embedding = make_audio_embedding(config.audio, operations, factory) if config.audio else None
         self.blocks = nn.ModuleList(
             Block(
                 config,
@@ -169,7 +169,8 @@ class GloriaDiT(nn.Module):
             lengths.append(token.shape[1])
         time, modulation = self._modulation(steps, lengths, video.dtype)
         count = video.shape[1]
-        given = replace(given, num_audio_tokens=count)
+        heard = given.audio.shape[1] * grid[1] * grid[2] if given.audio is not None else 0
+        given = replace(given, num_audio_tokens=heard)
         out = self._run_blocks(torch.cat(tokens, dim=1), modulation, torch.cat(tables), None, given)
         return unpatchify(self.head(out, time)[:, :count], grid, self.patch_size)
 

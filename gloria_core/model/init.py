@@ -30,14 +30,4 @@ def initialise(model: GloriaDiT, generator: torch.Generator) -> None:
         model.head.head.weight.zero_()
     for block in model.blocks:
         if isinstance(block.audio_attn, AudioAttention):
-            silence_audio(block.audio_attn)
-
-
-def silence_audio(branch: AudioAttention) -> None:
-    """Zero the value projection, so that a new audio branch says nothing at first. Paper: 4.4."""
-    with torch.no_grad():
-        branch.v.weight.zero_()
-        if branch.v.bias is not None:
-            branch.v.bias.zero_()
-        if branch.o.bias is not None:
-            branch.o.bias.zero_()
+            block.audio_attn.silence()
