@@ -2,7 +2,7 @@
 
 from ..gloria_core.nano.characters import BUNDLED
 from .host.api import io
-from .host.checkpoints import ATTENTION, BUNDLED_WEIGHTS, fingerprint, load_model
+from .host.checkpoints import ATTENTION, BUNDLED_WEIGHTS, WEIGHT_DTYPES, fingerprint, load_model
 from .host.nano import character_pictures, load_nano
 from .host.paths import model_files
 from .sockets import GloriaAnchor
@@ -22,7 +22,7 @@ def _attention_input() -> io.Input:
 
 
 class LoadDiT(io.ComfyNode):
-    """A Gloria model from a file."""
+    """A Gloria or Wan model from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -31,18 +31,29 @@ class LoadDiT(io.ComfyNode):
             node_id="GloriaLoadDiT",
             display_name="Load Gloria DiT",
             category=_CATEGORY,
-            description="Loads a Gloria model: the bundled gloria-nano, or a file of yours from "
-            "models/diffusion_models.",
+            description="Loads the model that makes the video: the bundled gloria-nano, or a file of yours from "
+            "models/diffusion_models: Gloria, Wan 2.1 (T2V, I2V, FLF2V, Fun-InP) or Wan 2.2 (A14B, TI2V-5B), under any "
+            "names that are in use, in full precision, float8 or GGUF. What a file is, is told by its header.",
             inputs=[
                 io.Combo.Input(
                     "weights",
                     options=[BUNDLED_WEIGHTS, *model_files()],
                     default=BUNDLED_WEIGHTS,
-                    tooltip="The model. Only files that were saved by Gloria carry all that is needed; other "
-                    "formats are "
-                    "refused with a reason.",
+                    tooltip="The model. A model in parts is listed once, by its index. Smaller files (fp8, GGUF) need "
+                    "less memory and lose a little detail; a GGUF needs the ComfyUI-GGUF pack. A file that is no model "
+                    "of a known kind is refused with a reason.",
                 ),
                 _attention_input(),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default=WEIGHT_DTYPES[0],
+                    optional=True,
+                    tooltip="What the weights are kept in. 'default' keeps what the file has, without a second copy. "
+                    "fp8 halves the memory of a 16-bit file for a little detail and a slower start; 'fast' also "
+                    "multiplies in fp8, on cards that can (RTX 40 and newer). Files that are fp8 or GGUF already gain "
+                    "nothing, except from 'fast'.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model")],
         )
@@ -53,14 +64,14 @@ class LoadDiT(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, weights: str, attention: str) -> str:
+    def fingerprint_inputs(cls, weights: str, attention: str, weight_dtype: str = WEIGHT_DTYPES[0]) -> str:
         """Return what changes when the file changes."""
-        return f"{fingerprint(weights)}:{attention}"
+        return f"{fingerprint(weights)}:{attention}:{weight_dtype}"
 
     @classmethod
-    def execute(cls, weights: str, attention: str) -> io.NodeOutput:
+    def execute(cls, weights: str, attention: str, weight_dtype: str = WEIGHT_DTYPES[0]) -> io.NodeOutput:
         """Load the weights."""
-        return io.NodeOutput(load_model(weights, attention))
+        return io.NodeOutput(load_model(weights, attention, weight_dtype))
 
 
 class Nano(io.ComfyNode):

@@ -1,6 +1,7 @@
 """Where the host keeps models, inputs and results. Only names below its own folders are taken from a workflow."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from ...gloria_core.errors import CheckpointError, MediaError
 from .api import VideoFromFile
 
 _SOUNDS = ("audio", "video")
+_INDEX = ".safetensors.index.json"
+_MORE_MODELS = (".gguf", _INDEX)
+_PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,17 @@ def new_output(prefix: str, width: int, height: int) -> OutputPlace:
 
 
 def model_files() -> list[str]:
-    """Return the names of weights files in the host's ``diffusion_models`` folders."""
-    return list(folder_paths.get_filename_list("diffusion_models"))
+    """Return the names of weights in the host's ``diffusion_models`` folders.
+
+    Beside the host's own kinds these are GGUF files, and the index of a model in parts in place of its parts.
+    """
+    names = set(folder_paths.get_filename_list("diffusion_models"))
+    for folder in folder_paths.get_folder_paths("diffusion_models"):
+        if Path(folder).is_dir():
+            found, _ = folder_paths.recursive_search(folder, excluded_dir_names=[".git"])
+            names |= {name for name in found if name.lower().endswith(_MORE_MODELS)}
+    indexed = {name.removesuffix(_INDEX) for name in names if name.endswith(_INDEX)}
+    return sorted(name for name in names if _PART.sub("", name) not in indexed)
 
 
 def model_path(name: str) -> Path:
