@@ -84,8 +84,8 @@ class NanoOptions:
     drop_slot: float = 0.06
     """Probability that a batch lacks a slot."""
     spotlight: float = 0.0
-    """Share of batches in which all clips (one of each character) are told one emotion, and of the other expressions a
-    random part is missing, often all: so the network learns first to look at an expression anchor, then which."""
+    """Share of batches in which all clips (one of each character) are told one emotion, and none to seven of the other
+    expressions are there: so the network learns first to look at an expression anchor, then at which."""
     anchors: tuple[str, ...] = ("global", "view", "expression")
     """Roles used at all (stages I to III)."""
     one_type: float = 0.0

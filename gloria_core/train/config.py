@@ -34,7 +34,8 @@ class RunConfig:
     init_from: str = ""
     """Checkpoint, or run folder, whose (last) averaged weights the run starts from; empty starts fresh."""
     init_new: tuple[str, ...] = ()
-    """Name patterns of parameters that ``init_from`` may lack, such as ``dit.*audio*``; they keep their fresh start."""
+    """Name patterns of parameters that are not taken from ``init_from``, such as ``dit.*audio*``: they start fresh,
+    whether the checkpoint has them or not."""
     train: tuple[str, ...] = ("*",)
     """Name patterns (``dit.blocks.0.*``) of the parameters that are trained."""
     freeze: tuple[str, ...] = ()

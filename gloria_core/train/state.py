@@ -88,7 +88,7 @@ def _start_from(modules: Mapping[str, nn.Module], path: Path, new: tuple[str, ..
     saved = load_checkpoint(latest_checkpoint(path) if path.is_dir() else path)
     for key, module in modules.items():
         own = module.state_dict()
-        tensors = saved.get(key, {})
+        tensors = {n: t for n, t in saved.get(key, {}).items() if not optim.matches(f"{key}.{n}", new)}
         lacking = [name for name in own if name not in tensors and not optim.matches(f"{key}.{name}", new)]
         wrong = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
         if lacking or wrong:

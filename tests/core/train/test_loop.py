@@ -163,6 +163,17 @@ def test_a_stage_may_add_parameters_only_if_they_are_named(make_config: MakeConf
     assert train(make_config("allowed", **changes, run__init_new=["dit.audio.*"])).finished
 
 
+def test_named_parameters_start_fresh_though_the_checkpoint_has_them(make_config: MakeConfig) -> None:
+    first = make_config("first", optim__lr=0.1)
+    changes = {"run__init_from": str(train(first).checkpoint), "run__total_steps": 1, "optim__lr": 1e-12}
+    second = make_config("second", **changes, run__init_new=["dit.head.*"])
+    train(second)
+    before, after = _weights(Path(first.run.out), ema=True), _weights(Path(second.run.out), ema=False)
+    fresh = TinyTask().modules()["dit"].state_dict()
+    torch.testing.assert_close(after["dit.head.weight"], fresh["head.weight"], rtol=0, atol=1e-7)
+    torch.testing.assert_close(after["dit.blocks.0.weight"], before["dit.blocks.0.weight"], rtol=0, atol=1e-7)
+
+
 def test_frozen_parameters_stay_as_they_were(make_config: MakeConfig) -> None:
     config = make_config(run__freeze=["dit.blocks.*"], optim__weight_decay=0.5)
     train(config)
