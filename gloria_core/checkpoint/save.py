@@ -1,8 +1,9 @@
 """Writing weights whole or not at all, tensor by tensor: nothing but the largest one is ever held twice."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,9 @@ from ..errors import CheckpointError
 from .detect import CONFIG_KEY
 from .header import DTYPES
 from .keys import PREFIX
+
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""The type and the shape of each tensor that will be written."""
 
 _LABELS = {dtype: label for label, dtype in DTYPES.items()}
 
@@ -52,15 +56,30 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         if not isinstance(tensor, Tensor) or tensor.dtype not in _LABELS:
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise CheckpointError(f"{name!r} is a {kind}, which safetensors cannot hold; convert it to a plain tensor.")
+    write_lazily(path, {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()}, tensors.__getitem__, metadata)
+
+
+def write_lazily(path: Path, layout: Layout, tensor: Callable[[str], Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all, of tensors that are made one by one while it is written.
+
+    Args:
+        path: where to.
+        layout: what will be written.
+        tensor: gives a tensor by its name, each once. Whatever it raises ends the writing, and no file is left behind.
+        metadata: text for the header.
+
+    Raises:
+        CheckpointError: a tensor is not what the layout says, or the disk refuses.
+    """
     # The order and the padding are the format's own: wide numbers first keeps every tensor aligned.
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    ordered = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(_header(ordered, metadata))
-            for _, tensor in ordered:
-                _write_numbers(file, tensor)
+            file.write(_header(layout, ordered, metadata))
+            for name in ordered:
+                _write_numbers(file, name, tensor(name), layout)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -72,19 +91,22 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         partial.unlink(missing_ok=True)
 
 
-def _header(ordered: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
+def _header(layout: Layout, ordered: list[str], metadata: Mapping[str, str]) -> bytes:
     content: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     place = 0
-    for name, tensor in ordered:
-        end = place + tensor.numel() * tensor.dtype.itemsize
-        content[name] = {"dtype": _LABELS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [place, end]}
+    for name in ordered:
+        dtype, shape = layout[name]
+        end = place + math.prod(shape) * dtype.itemsize
+        content[name] = {"dtype": _LABELS[dtype], "shape": list(shape), "data_offsets": [place, end]}
         place = end
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_numbers(file: BinaryIO, tensor: Tensor) -> None:
+def _write_numbers(file: BinaryIO, name: str, tensor: Tensor, layout: Layout) -> None:
+    if (tensor.dtype, tuple(tensor.shape)) != layout[name]:
+        raise CheckpointError(f"{name!r} is {tuple(tensor.shape)} of {tensor.dtype}; {layout[name]} was announced.")
     if tensor.numel():
         flat = tensor.detach().cpu().contiguous().flatten()
         file.write(flat.view(torch.uint8).numpy().data)

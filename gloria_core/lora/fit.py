@@ -15,8 +15,6 @@ from .normalise import Lora, Parts
 
 Shape = tuple[int, ...]
 
-ON_BIAS = ("diff_b",)
-"""Parts that change a layer's bias; all others change its weight."""
 _PLAIN = ("diff", "set_weight", "diff_b")
 _LABELS = (
     ("lora_up", "LoRA"),
@@ -30,6 +28,11 @@ _LABELS = (
     ("set_weight", "replaced, whatever the strength"),
 )
 """What a layer is counted as in the report, by the parts that it has."""
+_KINDS = ("lora_", "hada_", "lokr_", "[ab][12]", "oft_")
+"""How the parts of each kind of factored change begin."""
+_BLOCK = re.compile(r"(blocks[._])(\d+)")
+_CORES = ("lora_mid.weight", "hada_t1", "hada_t2", "lokr_t2")
+"""Middle factors of kernels in Tucker form."""
 _NO_DELTA = ("alpha", "dora_scale", "rescale", "reshape_weight")
 
 
@@ -47,15 +50,19 @@ class Fit:
     def report(self, strength: float) -> str:
         """Tell in a few lines what was used and what was not, every key accounted for."""
         total = sum(map(len, self.lora.keys.values())) + len(self.lora.unknown)
-        lines = [f"{self.lora.name} at strength {strength:g}: {total - len(self.unused)} of {total} keys used, on "]
-        lines[0] += f"{len(self.layers)} layers ({_kinds(self.layers)})."
+        lines = [
+            f"{self.lora.name} at strength {strength:g}: {total - len(self.unused)} of {total} keys used, on "
+            f"{len(self.layers)} layers ({_kinds(self.layers)})."
+        ]
         for reason, keys in _grouped(self.unused):
-            lines.append(f"Not used: {len(keys)} keys, {reason}: {', '.join(_folded(keys))}.")
+            lines.append(
+                f"Not used: {len(keys)} {'keys' if len(keys) > 1 else 'key'}, {reason}: {', '.join(_folded(keys))}."
+            )
         return "\n".join([*lines, *self.lora.notes])
 
 
 def fit(lora: Lora, shapes: Mapping[str, Shape], model: str) -> Fit:
-    """Find what of a LoRA fits a model.
+    """Find what of a LoRA fits a model; a layer is used whole or not at all.
 
     Args:
         lora: the LoRA.
@@ -77,7 +84,7 @@ def fit(lora: Lora, shapes: Mapping[str, Shape], model: str) -> Fit:
         layers[layer] = _shaped(layer, parts, shapes)
     in_blocks = [layer for layer in lora.layers if layer.startswith("blocks.")]
     if not layers or (in_blocks and not any(layer in layers for layer in in_blocks)):
-        raise LoraError(f"{lora.name} does not fit {model}: {_why(lora, unused, shapes)}")
+        raise LoraError(f"{lora.name} does not fit {model}: {_why(unused)}")
     return Fit(lora=lora, layers=layers, unused=tuple(unused))
 
 
@@ -106,54 +113,73 @@ def _misfit(layer: str, parts: Parts, shapes: Mapping[str, Shape]) -> str:
         return _absent(layer, shapes)
     if all(part in _NO_DELTA for part in parts):
         return "which change nothing by themselves"
+    unusual = _unusual(parts)
+    if unusual:
+        return unusual
     if "diff_b" in parts and bias is None:
         return "a change of a bias that this model's layers do not have"
     if "diff_b" in parts and bias is not None and not _same(tuple(parts["diff_b"].shape), bias):
         return f"made for {tuple(parts['diff_b'].shape)} biases where this model has {bias}"
-    target = tuple(int(n) for n in parts["reshape_weight"]) if "reshape_weight" in parts else weight
-    made_for = next((shape for shape in _delta_shapes(parts, target) if not _same(shape, target)), None)
+    made_for = next((shape for shape in _delta_shapes(parts, weight) if not _same(shape, weight)), None)
     if made_for is not None:
-        return f"made for {_sizes(made_for)} weights where this model has {_sizes(target)}"
+        return f"made for {_sizes(made_for)} weights where this model has {_sizes(weight)}"
+    if "dora_scale" in parts and parts["dora_scale"].numel() not in weight[:2]:
+        return f"with {parts['dora_scale'].numel()} lengths for {_sizes(weight)} weights"
+    return ""
+
+
+def _unusual(parts: Parts) -> str:
+    """Return what of a layer the host's adapters would leave out or stumble over, or an empty text."""
+    kinds = sum(any(re.match(mark, part) for part in parts) for mark in _KINDS)
+    if kinds > 1:
+        return "two kinds of LoRA at once for one layer"
+    if not kinds and "dora_scale" in parts:
+        return "learned lengths without the matrices that they belong to"
+    if any(parts[core].ndim != 4 for core in _CORES if core in parts):
+        return "with a core for kernels that are not flat, which the host's adapters cannot apply"
     return ""
 
 
 def _delta_shapes(parts: Parts, weight: Shape) -> list[Shape]:
     """Return the shapes that a layer's parts were made for; a factored one tells rows and columns alone."""
     shapes: list[Shape] = [tuple(parts[name].shape) for name in ("diff", "set_weight") if name in parts]
+    if "reshape_weight" in parts:  # a wish to widen the layer; GloriaDiT's layers are as wide as its configuration says
+        shapes.append(tuple(int(n) for n in parts["reshape_weight"].flatten()))
     sizes = {name: tuple(t.shape) for name, t in parts.items()}
     if "lora_up.weight" in parts:
         up, down = sizes["lora_up.weight"], sizes["lora_down.weight"]
         kernel = math.prod(sizes.get("lora_mid.weight", (1, 1))[2:])
-        inner = math.prod(up[1:]) == down[0]
-        shapes.append((up[0], math.prod(down[1:]) * kernel) if inner else (up[0], -1))
+        shapes.append(_product((up[0], math.prod(up[1:])), (down[0], math.prod(down[1:]) * kernel)))
     if "hada_w1_a" in parts:
-        kernel = math.prod(sizes.get("hada_t1", (1, 1))[2:])
-        rows = sizes["hada_w1_a"][1 if "hada_t1" in parts else 0]
-        shapes.append((rows, sizes["hada_w1_b"][1] * kernel))
+        shapes += [_pair(sizes, f"hada_w{i}", f"hada_t{i}") for i in (1, 2)]
     if any(name.startswith("lokr_") for name in parts):
-        shapes.append(_kronecker(sizes))
+        first, second = (_pair(sizes, f"lokr_w{i}", f"lokr_t{i}") for i in (1, 2))
+        shapes.append((first[0] * second[0], math.prod(first[1:]) * math.prod(second[1:])))
     if "a1.weight" in parts:
-        b1, b2 = sizes["b1.weight"], sizes["b2.weight"]
-        shapes.append((b1[0], b2[1]) if b1[1] == b2[0] else (b2[0], b1[1]))
+        a1, a2, b1, b2 = (sizes[f"{name}.weight"] for name in ("a1", "a2", "b1", "b2"))
+        newer = b1[1] == b2[0]
+        square = _product(a1, a2) if newer else _product(a2, a1)
+        columns = math.prod(weight[1:])
+        shapes.append((_product(b1, b2) if newer else _product(b2, b1)) if square == (columns, columns) else (-1, -1))
     if "oft_blocks" in parts:
-        *_, count, size, _ = sizes["oft_blocks"]
-        shapes.append((count * size, math.prod(weight[1:])))
+        *_, count, size, other = sizes["oft_blocks"]
+        shapes.append((count * size if size == other else -1, math.prod(weight[1:])))
     return shapes
 
 
-def _kronecker(sizes: Mapping[str, Shape]) -> Shape:
-    rows, columns = 1, 1
-    for factor in ("lokr_w1", "lokr_w2"):
-        if factor in sizes:
-            shape = sizes[factor]
-        elif f"{factor}_a" in sizes:
-            tucker = factor == "lokr_w2" and "lokr_t2" in sizes
-            kernel = math.prod(sizes["lokr_t2"][2:]) if tucker else 1
-            shape = (sizes[f"{factor}_a"][1 if tucker else 0], sizes[f"{factor}_b"][1] * kernel)
-        else:
-            return (-1, -1)  # one factor of the two is missing
-        rows, columns = rows * shape[0], columns * math.prod(shape[1:])
-    return rows, columns
+def _product(a: Shape, b: Shape) -> Shape:
+    """Return the shape of a matrix product; -1 columns where there is none."""
+    return a[0], b[1] if a[1] == b[0] else -1
+
+
+def _pair(sizes: Mapping[str, Shape], name: str, core: str) -> Shape:
+    """Return the shape of a factor that is given whole, as two matrices, or in Tucker form; -1 where it is missing."""
+    if name in sizes:
+        return sizes[name]
+    if f"{name}_a" not in sizes:
+        return -1, 1
+    a, b = sizes[f"{name}_a"], sizes[f"{name}_b"]
+    return (a[1], b[1] * math.prod(sizes[core][2:])) if core in sizes else _product(a, b)
 
 
 def _same(made_for: Shape, weight: Shape) -> bool:
@@ -188,6 +214,8 @@ def _absent(layer: str, shapes: Mapping[str, Shape]) -> str:
         return f"for blocks after the {count} that this model has"
     if re.search(r"\.(k_img|v_img|norm_k_img)$|^img_emb\.", layer):
         return "for the CLIP image branch of Wan 2.1 image-to-video models, which this model does not have"
+    if layer.endswith(".modulation"):
+        return "for modulation tables, which can be changed only in a model of Load Gloria DiT"
     if "audio" in layer:
         return "for an audio branch that this model does not have"
     if re.match(r"text_encoders?\.|lora_te\d?_|te\d?\.|text_model", layer):
@@ -195,7 +223,7 @@ def _absent(layer: str, shapes: Mapping[str, Shape]) -> str:
     return "for layers that this model does not have"
 
 
-def _why(lora: Lora, unused: Sequence[tuple[str, str]], shapes: Mapping[str, Shape]) -> str:
+def _why(unused: Sequence[tuple[str, str]]) -> str:
     foreign = what_it_is([key for key, _ in unused])
     if foreign:
         return f"{foreign}."
@@ -225,15 +253,15 @@ def _grouped(unused: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 def _folded(keys: Sequence[str]) -> list[str]:
     """Name keys that differ only in their block once, with the blocks' range and their count."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[str]] = {}
     for key in keys:
-        number = re.search(r"blocks[._](\d+)", key)
-        pattern = key[: number.start(1)] + "*" + key[number.end(1) :] if number else key
-        groups.setdefault(pattern, []).append(int(number[1]) if number else 0)
-    return [
-        pattern if "*" not in pattern else f"{pattern} (blocks {min(found)}-{max(found)}, {len(found)} keys)"
-        for pattern, found in groups.items()
-    ]
+        groups.setdefault(_BLOCK.sub(r"\1*", key), []).append(key)
+    return [found[0] if len(found) == 1 else f"{pattern} ({_range(found)})" for pattern, found in groups.items()]
+
+
+def _range(keys: Sequence[str]) -> str:
+    blocks = [int(found[2]) for key in keys if (found := _BLOCK.search(key))]
+    return f"blocks {min(blocks)}-{max(blocks)}, {len(keys)} keys"
 
 
 def _sizes(shape: Shape) -> str:

@@ -1,6 +1,7 @@
 """From any trainer's LoRA file to one spelling, with the scaling written into it."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ _TOGETHER: tuple[tuple[str, ...], ...] = (
     ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
 )
 """Matrices that mean nothing without each other."""
+
+_FACTOR = re.compile(r"(?:lora_(?:up|down|mid)\.weight|hada_|lokr_|[ab][12]\.weight|oft_blocks).*")
+"""Parts that are multiplied, and so need rows and columns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -82,9 +86,10 @@ def normalise(file: LoraFile, model_layers: Iterable[str] = ()) -> Lora:
         parts[found.part] = tensor
         keys.setdefault(found.layer, []).append(key)
         trained_as[found.layer] = found.trained_as
+    for layer, parts in layers.items():
+        _check_parts(file.name, layer, parts)
     peft, notes = _trusted(file.peft, layers, trained_as)
     for layer, parts in layers.items():
-        _check_partners(file.name, layer, parts)
         _bake(file.name, layer, parts, peft.scale(trained_as[layer]) if peft else 1.0)
     config, more = _read_config(file.metadata)
     return Lora(
@@ -125,7 +130,10 @@ def _trusted(
     ]
 
 
-def _check_partners(name: str, layer: str, parts: Parts) -> None:
+def _check_parts(name: str, layer: str, parts: Parts) -> None:
+    for part, tensor in parts.items():
+        if _FACTOR.fullmatch(part) and tensor.ndim < (3 if part == "oft_blocks" else 2):
+            raise LoraError(f"In {name} the {part} of {layer} has {tensor.ndim} sides and is no matrix: it is damaged.")
     for group in _TOGETHER:
         given = [part for part in group if part in parts]
         if given and len(given) < len(group):
@@ -160,5 +168,5 @@ def _read_config(metadata: Mapping[str, str]) -> tuple[ModelConfig | None, list[
         return None, []
     try:
         return ModelConfig.from_json(metadata[CONFIG_KEY]), []
-    except ConfigError as error:
+    except (ConfigError, TypeError, ArithmeticError) as error:
         return None, [f"The settings in its header are not understood, so they were not compared: {error}"]

@@ -52,8 +52,33 @@ def test_what_fits_is_used_and_counted() -> None:
         ({"blocks.1.self_attn.q.diff_b": draw(3)}, r"made for \(3,\) biases"),
         ({"blocks.1.self_attn.norm_q.diff_b": draw(8)}, "bias that this model's layers do not have"),
         ({"blocks.1.self_attn.q.alpha": torch.tensor(1.0)}, "change nothing by themselves"),
+        (pair("blocks.1.self_attn.q") | {"blocks.1.self_attn.q.lokr_w1": draw(8, 8)}, "two kinds of LoRA at once"),
+        (pair("blocks.1.self_attn.q") | {"blocks.1.self_attn.q.dora_scale": draw(5, 1)}, "with 5 lengths"),
+        (
+            {"blocks.1.self_attn.q.dora_scale": draw(8, 1), "blocks.1.self_attn.q.diff": draw(8, 8)},
+            "without the matrices",
+        ),
+        (pair("blocks.1.self_attn.q") | {"blocks.1.self_attn.q.lora_mid.weight": draw(2, 2, 1, 1, 1)}, "not flat"),
+        (pair("blocks.1.self_attn.q") | {"blocks.1.self_attn.q.reshape_weight": torch.tensor([8, 9])}, "8 x 9 weights"),
+        (
+            {
+                "blocks.1.self_attn.q.lokr_w1_a": draw(2, 3),
+                "blocks.1.self_attn.q.lokr_w1_b": draw(2, 2),
+                "blocks.1.self_attn.q.lokr_w2": draw(4, 4),
+            },
+            r"made for 8 x \? weights",
+        ),
+        (
+            {
+                f"blocks.1.self_attn.q.hada_{n}": draw(*s)
+                for n, s in {"w1_a": (8, 2), "w1_b": (2, 8), "w2_a": (8, 2), "w2_b": (3, 8)}.items()
+            },
+            r"made for 8 x \? weights",
+        ),
+        ({"blocks.1.self_attn.q.oft_blocks": draw(2, 4, 3)}, r"made for \? x 8 weights"),
+        ({"head.diff_m": draw(1, 2, 8)}, "only in a model of Load Gloria DiT"),
         ({"blocks.0.stray.weight": draw(3)}, "no kind of LoRA"),
-        ({"blocks.1.self_attn.q.lokr_w1": draw(2, 2)}, r"made for \? x \? weights"),
+        ({"blocks.1.self_attn.q.lokr_w1": draw(2, 2)}, r"made for \? x 2 weights"),
         ({"patch_embedding.diff": draw(8, 9, 1, 2, 2)}, "made for 8 x 9 x 1 x 2 x 2 weights"),
     ],
 )

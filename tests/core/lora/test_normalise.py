@@ -82,6 +82,8 @@ def test_the_state_dict_carries_the_hosts_prefix() -> None:
         ({f"{Q}.a1.weight": draw(8, 4)}, "without a2"),
         (pair(Q) | {f"{Q}.alpha": torch.tensor(float("nan"))}, "no finite number"),
         (pair(Q) | {f"{Q}.alpha": torch.ones(3)}, "no finite number"),
+        ({f"{Q}.lora_A.weight": torch.tensor(1.0), f"{Q}.lora_B.weight": draw(8)}, "is no matrix"),
+        ({f"{Q}.oft_blocks": draw(8, 8)}, "is no matrix"),
         (pair(f"transformer.{Q}") | pair(f"transformer_2.{Q}"), "both experts"),
     ],
 )
