@@ -200,7 +200,8 @@ def _shaped(layer: str, parts: Parts, shapes: Mapping[str, Shape]) -> Parts:
 
 def _check_finite(name: str, layer: str, parts: Parts) -> None:
     for part, tensor in parts.items():
-        if not bool(torch.isfinite(tensor.float()).all()):
+        wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()  # float8 cannot be summed
+        if not math.isfinite(float(wide.sum(dtype=torch.float32))):  # one wrong number spoils the sum
             raise LoraError(
                 f"{name} holds infinite or undefined numbers in {layer} ({part}): its training diverged, and it would "
                 "turn every video black. Use an earlier save of it."

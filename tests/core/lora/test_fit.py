@@ -118,6 +118,10 @@ def test_every_kind_is_recognised_by_its_shapes(parts: dict[str, tuple[int, ...]
     assert [key for key, _ in fitted({**GOOD, **wider}).unused] == list(wider)
 
 
+def test_float8_matrices_fit() -> None:
+    assert len(fitted({name: t.to(torch.float8_e4m3fn) for name, t in GOOD.items()}).layers) == 2
+
+
 def test_a_table_stored_without_its_leading_one_gets_it_back() -> None:
     assert fitted({"blocks.0.diff_m": draw(6, 8)}).layers["blocks.0.modulation"]["diff"].shape == (1, 6, 8)
 
