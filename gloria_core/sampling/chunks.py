@@ -81,11 +81,21 @@ def check_spacing(chunk_latents: int, anchor_spacing: int) -> None:
 
 
 def plan(
-    num_frames: int, chunk_latents: int, prefix_latents: int = 4, *, anchor_spacing: int | None = None
+    num_frames: int,
+    chunk_latents: int,
+    prefix_latents: int = 4,
+    *,
+    anchor_spacing: int | None = None,
+    ends_with_video: bool = False,
 ) -> tuple[Chunk, ...]:
     """Cut a video into chunks of equal length that overlap by a prefix.
 
     The last chunk has the full length too, because that is what the network was trained on; its surplus frames are cut.
+    Where the network is given the video's last picture that cannot be: the picture must stand at the chunk's end. With
+    ``ends_with_video`` the last chunk reaches further back instead, over a longer prefix, and ends with the video:
+
+        chunk 0  [ 0 ............. 8 ]
+        chunk 1              [ 6 7 8 | 9 ..... 14 ]     a video of 15 latents; with a prefix of 2 it would be 7 .. 15
 
     Args:
         num_frames: pixel frames of the video, at least 1.
@@ -93,6 +103,8 @@ def plan(
         prefix_latents: latent frames that a chunk shares with the one before, at least 1.
         anchor_spacing: the model's smallest distance between two anchors (``AnchorConfig.smallest_spacing``), to refuse
             chunks that are too long for it (see `check_spacing`).
+        ends_with_video: whether the last chunk ends with the video's last frame. A video of one chunk is then as short
+            as it needs to be.
 
     Returns:
         The chunks in order. Their ``frames`` are contiguous and add up to exactly [0, num_frames).
@@ -113,14 +125,22 @@ def plan(
         )
     if anchor_spacing is not None:
         check_spacing(chunk_latents, anchor_spacing)
+    num_latents = num_latents_for(num_frames)
     num_new = chunk_latents - prefix_latents
-    num_more = max(0, num_latents_for(num_frames) - chunk_latents)
-    num_chunks = 1 + -(-num_more // num_new)
+    num_chunks = 1 + -(-max(0, num_latents - chunk_latents) // num_new)
+    starts = [index * num_new for index in range(num_chunks)]
+    if ends_with_video:
+        if frames_of(range(num_latents)).stop != num_frames:
+            raise PlanError(
+                f"The video has {num_frames} frames; to end with a given picture it needs 4k+1: use "
+                f"{frames_of(range(num_latents - 1)).stop} or {frames_of(range(num_latents)).stop}."
+            )
+        starts[-1] = max(0, num_latents - chunk_latents)
+        chunk_latents = min(chunk_latents, num_latents)
+    stops = [start + chunk_latents for start in starts]
     return tuple(
-        _chunk(
-            index, range(index * num_new, index * num_new + chunk_latents), prefix_latents if index else 0, num_frames
-        )
-        for index in range(num_chunks)
+        _chunk(index, range(start, start + chunk_latents), stops[index - 1] - start if index else 0, num_frames)
+        for index, start in enumerate(starts)
     )
 
 

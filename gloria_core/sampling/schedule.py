@@ -31,3 +31,23 @@ def flow_sigmas(num_steps: int, shift: float) -> Tensor:
         raise ConfigError(f"The shift is {shift}; it must be a positive number (1 is neutral, 3 to 8 are usual).")
     grid = torch.linspace(1.0, 0.0, num_steps + 1, dtype=torch.float64)
     return (shift * grid / (1.0 + (shift - 1.0) * grid)).float()
+
+
+def num_high_noise_steps(sigmas: Tensor, boundary: float) -> int:
+    """Return how many steps belong to the high-noise expert of a pair: those that begin at or above the boundary.
+
+    Args:
+        sigmas: (steps + 1,) falling noise levels.
+        boundary: noise level in 0..1 down to which the high-noise expert was trained (Wan 2.2: 0.875 or 0.9).
+
+    Raises:
+        ConfigError: the boundary is no noise level.
+
+    Source: wan.md sections 1 and 6.
+    """
+    if not 0.0 < boundary < 1.0:
+        raise ConfigError(
+            f"The boundary between the two experts is {boundary:g}; it is a noise level between 0 and 1: 0.9 for "
+            "Wan 2.2 I2V-A14B, 0.875 for T2V-A14B."
+        )
+    return int((sigmas[:-1].double() >= boundary - 1e-6).sum())  # levels are float32: 0.9 is a little less than 0.9

@@ -1,6 +1,11 @@
-"""Sampling one chunk with the host's samplers, guided by text and by sound with a scale of their own."""
+"""Sampling one chunk with the host's samplers, guided by text and by sound with a scale of their own.
 
-from collections.abc import Callable
+Where the noise levels are shared by two experts (Wan 2.2 A14B), the first runs down to the boundary and the second goes
+on from there, each as a sampling run of its own: that is what two stock KSampler (Advanced) nodes do, and the host has
+to hold only one of the two in the card's memory at a time.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +19,8 @@ from ...gloria_core.errors import ConfigError
 from ...gloria_core.model import AnchorCache
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.guidance import Branch, Guidance
-from ...gloria_core.sampling.long_video import ChunkJob
+from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
+from ...gloria_core.sampling.schedule import num_high_noise_steps
 from ...gloria_core.types import AnchorSet, AudioFeatures
 from ..sockets import Conditioning
 from .model import CACHE
@@ -30,6 +36,38 @@ class ChunkPrompts:
     positive: Conditioning
     negative: Conditioning | None
     """None where the text scale needs no negative prompt."""
+
+    def with_options(self, options: Mapping[str, Any]) -> "ChunkPrompts":
+        """Return the same prompts with more options on every entry of both."""
+        if not options:
+            return self
+        negative = None if self.negative is None else with_options(self.negative, **options)
+        return ChunkPrompts(with_options(self.positive, **options), negative)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowNoise:
+    """The second expert of a pair, and the noise level (0..1) below which it takes over."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+    boundary: float
+
+
+ChunkOptions = Callable[[ChunkJob[ChunkPrompts]], Mapping[str, Any]]
+"""Gives what a chunk's conditionings carry beside its prompts: what a model is shown through its image channels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Expert:
+    """A model and the noise levels that it walks along."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+    sigmas: Tensor
+    cache: AnchorCache
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.sigmas) - 1
 
 
 class GloriaGuider(comfy.samplers.CFGGuider):
@@ -73,6 +111,11 @@ class HostChunkSampler:
         sigmas: noise levels from the model's highest to 0.
         guidance: scales of text and sound.
         on_step: told about each step.
+        low_noise: the second expert of a pair, whose first is ``patcher``.
+        options: what the chunks' conditionings carry beside the prompts; asked once a chunk, before it is sampled.
+
+    Raises:
+        ConfigError: the noise levels do not go from pure noise to 0, or the boundary is no noise level.
     """
 
     def __init__(
@@ -82,6 +125,9 @@ class HostChunkSampler:
         sigmas: Tensor,
         guidance: Guidance,
         on_step: StepCallback,
+        *,
+        low_noise: LowNoise | None = None,
+        options: ChunkOptions | None = None,
     ) -> None:
         highest = float(patcher.get_model_object("model_sampling").sigma_max)
         if len(sigmas) < 2 or float(sigmas[0]) < highest * 0.999 or float(sigmas[-1]) != 0.0:
@@ -91,40 +137,78 @@ class HostChunkSampler:
                 f"{highest:g} to 0. "
                 "Set denoise to 1 in the node that makes them."
             )
-        self.patcher, self.sampler, self.sigmas = patcher, sampler, sigmas
-        self.guidance, self.on_step = guidance, on_step
-        self.cache = AnchorCache()
+        self.sampler, self.guidance, self.on_step, self.options = sampler, guidance, on_step, options
+        self.experts = _experts(patcher, sigmas, low_noise)
+        self.num_steps = len(sigmas) - 1
+
+    @property
+    def cache(self) -> AnchorCache:
+        """What is kept of the anchors for the expert that runs first."""
+        return self.experts[0].cache
 
     def __call__(self, job: ChunkJob[ChunkPrompts]) -> Tensor:
-        """Sample one chunk; a prefix is held clean by a mask, as in the host's own inpainting."""
-        self.cache.start_chunk()
-        prompts = job.conditions
+        """Sample one chunk; a held prefix is kept clean by a mask, as in the host's own inpainting."""
+        prompts = job.conditions.with_options(self.options(job) if self.options else {})
+        held = job.prefix if job.prefix_mode == PrefixMode.HELD else None
+        mask = None
+        if held is not None:
+            mask = job.noise.new_ones(1, 1, *job.noise.shape[2:])
+            mask[:, :, : held.shape[2]] = 0.0
+        noise, latents, done = job.noise, torch.zeros_like(job.noise), 0
+        for expert in self.experts:
+            latents = _with_start(latents, held)
+            latents = self._walk(expert, job, prompts, noise=noise, latents=latents, mask=mask, done=done)
+            noise = torch.zeros_like(job.noise)  # from now on it is in the latents
+            done += expert.num_steps
+        return latents.to(comfy.model_management.intermediate_device())
+
+    def _walk(
+        self,
+        expert: _Expert,
+        job: ChunkJob[ChunkPrompts],
+        prompts: ChunkPrompts,
+        *,
+        noise: Tensor,
+        latents: Tensor,
+        mask: Tensor | None,
+        done: int,
+    ) -> Tensor:
+        """Let one expert walk along its noise levels, from ``done`` steps on."""
+        expert.cache.start_chunk()
         has_audio = any("gloria_audio" in options for _, options in prompts.positive)
         weights = self.guidance.weights(has_audio=has_audio)
-        guider = GloriaGuider(self.patcher, weights, self.cache)
+        guider = GloriaGuider(expert.patcher, weights, expert.cache)
         guider.set_branches({branch: _branch(branch, prompts) for branch in weights})
-        latents = torch.zeros_like(job.noise)
-        mask = None
-        if job.prefix is not None:
-            held = job.prefix.shape[2]
-            latents[:, :, :held] = job.prefix.to(latents)
-            mask = latents.new_ones(1, 1, *latents.shape[2:])
-            mask[:, :, :held] = 0.0
 
-        def callback(step: int, _x0: Tensor, _x: Tensor, num_steps: int) -> None:
-            self.on_step(job.chunk, step, num_steps)
+        def callback(step: int, _x0: Tensor, _x: Tensor, _num_steps: int) -> None:
+            self.on_step(job.chunk, done + step, self.num_steps)
 
-        made = guider.sample(
-            job.noise,
+        return guider.sample(
+            noise,
             latents,
             self.sampler,
-            self.sigmas,
+            expert.sigmas,
             denoise_mask=mask,
             callback=callback,
             disable_pbar=True,
             seed=job.seed,
         )
-        return made.to(comfy.model_management.intermediate_device())
+
+
+def _experts(
+    patcher: comfy.model_patcher.ModelPatcher, sigmas: Tensor, low_noise: LowNoise | None
+) -> tuple[_Expert, ...]:
+    """Share the noise levels out; an expert that no step begins with is left out."""
+    if low_noise is None:
+        return (_Expert(patcher, sigmas, AnchorCache()),)
+    split = num_high_noise_steps(sigmas, low_noise.boundary)
+    shares = ((patcher, sigmas[: split + 1]), (low_noise.patcher, sigmas[split:]))
+    return tuple(_Expert(model, levels, AnchorCache()) for model, levels in shares if len(levels) > 1)
+
+
+def _with_start(latents: Tensor, start: Tensor | None) -> Tensor:
+    """Return latents (B, C, T, h, w) that begin with others."""
+    return latents if start is None else torch.cat([start.to(latents), latents[:, :, start.shape[2] :]], dim=2)
 
 
 def _branch(branch: Branch, prompts: ChunkPrompts) -> Conditioning:

@@ -2,69 +2,28 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
-import comfy.model_patcher
-import comfy.samplers
-import comfy.sd
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...gloria_core.errors import AudioError, ConfigError, GloriaError, MediaError, PlanError
+from ...gloria_core.errors import GloriaError, MediaError
 from ...gloria_core.media import VideoWriter
-from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
-from ...gloria_core.sampling.chunks import Chunk, num_frames_for, plan
-from ...gloria_core.sampling.guidance import Branch, Guidance
+from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.long_video import FinishedChunk, generate
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
-from ...gloria_core.types import AnchorRole
-from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
 from .guider import ChunkPrompts, HostChunkSampler, with_anchors, with_audio
-from .model import model_config
-from .paths import OutputPlace
+from .image_channels import ImageChannels
 from .progress import VideoProgress, stop_if_interrupted
-from .vae import StreamDecoder, encode_picture, grid_px, to_bytes
+from .vae import StreamDecoder
+from .video_job import VideoJob, VideoRequest, prepared
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class VideoRequest:
-    """All that a long video is made from."""
-
-    patcher: comfy.model_patcher.ModelPatcher
-    vae: comfy.sd.VAE
-    anchors: EncodedAnchors
-    prompts: EncodedPrompts
-    negative: Conditioning | None
-    audio: EncodedAudio | None
-    start_image: Tensor | None
-    """(1, H, W, 3) at the video's size; None lets the model begin freely."""
-    seconds: float
-    fps: float
-    """0 takes the rate that the model was trained at."""
-    width: int
-    """0 takes the global anchor's."""
-    height: int
-    chunk_latents: int
-    """0 takes the length that the model was trained with."""
-    prefix_latents: int
-    guidance: Guidance
-    sampler: comfy.samplers.Sampler
-    sigmas: Tensor
-    seed: int
-    layout: str
-    smallest_side: int
-    place: OutputPlace
-    keep_latents: bool
-    node_id: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,21 +37,6 @@ class VideoResult:
     """Folder of the chunks' latents."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """A request with every "as the model says" filled in and checked."""
-
-    request: VideoRequest
-    fps: float
-    size: tuple[int, int]
-    """Width and height of the frames as made."""
-    shape: tuple[int, int, int, int]
-    """(B, C, h, w) of the latents."""
-    chunks: tuple[Chunk, ...]
-    layout: Layout
-    start: Tensor | None
-
-
 def make_video(request: VideoRequest) -> VideoResult:
     """Make the video; what is finished when something goes wrong, or the user stops, stays as a playable file.
 
@@ -100,7 +44,7 @@ def make_video(request: VideoRequest) -> VideoResult:
         GloriaError: the request cannot be met; nothing has been written then.
         InterruptProcessingException: the user has stopped; the file holds the chunks that were finished.
     """
-    job = _prepared(request)
+    job = prepared(request)
     lost = lost_cues(request.prompts.cues, job.chunks, job.fps)
     if lost:
         _log.warning("Gloria: %s", " ".join(lost))
@@ -110,18 +54,27 @@ def make_video(request: VideoRequest) -> VideoResult:
     def on_step(chunk: Chunk, step: int, _num_steps: int) -> None:
         progress.step(chunk.index, min(step + 1, num_steps), _prompt(job, chunk))
 
-    sampler = HostChunkSampler(request.patcher, request.sampler, request.sigmas, request.guidance, on_step)
+    decode = StreamDecoder(request.vae)
+    sampler = HostChunkSampler(
+        request.patcher,
+        request.sampler,
+        request.sigmas,
+        request.guidance,
+        on_step,
+        low_noise=job.low_noise,
+        options=_image_channels(job, decode),
+    )
     finished = generate(
         job.chunks,
         sampler=sampler,
         conditions=lambda chunk: _conditions(job, chunk),
         shape=job.shape,
         seed=request.seed,
-        start=job.start,
+        prefix_mode=job.prefix_mode,
+        start=job.start_latents(),
     )
     path = request.place.folder / f"{request.place.name}.mp4"
     folder = request.place.folder / f"{request.place.name}latents" if request.keep_latents else None
-    decode = StreamDecoder(request.vae)
     last = np.zeros((1, 1, 3), np.uint8)
     sound = (request.audio.waveform, request.audio.sample_rate) if request.audio is not None else None
     with VideoWriter(path, job.fps, job.layout.size, audio=sound) as writer:
@@ -145,11 +98,11 @@ def make_video(request: VideoRequest) -> VideoResult:
     return VideoResult(path, torch.from_numpy(last.astype(np.float32) / 255.0).unsqueeze(0), folder)
 
 
-def _prompt(job: _Job, chunk: Chunk) -> str:
+def _prompt(job: VideoJob, chunk: Chunk) -> str:
     return prompt_for_chunk(job.request.prompts.cues, chunk, job.fps)
 
 
-def _conditions(job: _Job, chunk: Chunk) -> ChunkPrompts:
+def _conditions(job: VideoJob, chunk: Chunk) -> ChunkPrompts:
     stop_if_interrupted()
     request = job.request
     anchors = request.anchors.anchors
@@ -160,83 +113,23 @@ def _conditions(job: _Job, chunk: Chunk) -> ChunkPrompts:
     return ChunkPrompts(positive, negative)
 
 
-def _prepared(request: VideoRequest) -> _Job:
-    """Fill in and check a request; raises GloriaError where it cannot be met."""
-    config = model_config(request.patcher)
-    if config.has_image_channels:
-        raise ConfigError(
-            f"The model {config.name!r} takes its prefix through image channels, which the Chunked Long Sampler "
-            "cannot do "
-            "yet: use weights that hold their prefix (gloria-nano does), or single clips with the KSampler."
-        )
-    fps = request.fps or config.fps
-    if request.audio is not None and abs(request.audio.features.fps - fps) > 1e-3:
-        raise AudioError(
-            f"The sound was encoded for {request.audio.features.fps:g} frames a second, but the video is made at "
-            f"{fps:g}: "
-            "set 'fps' to the same number in the Audio Encoder and in the Chunked Long Sampler."
-        )
-    needs_negative = Branch.NEGATIVE in request.guidance.weights(has_audio=request.audio is not None)
-    if needs_negative and request.negative is None:
-        raise ConfigError(
-            f"The text guidance is {request.guidance.text_scale:g}, which needs a negative prompt: connect one to "
-            "'negative' "
-            "(its text may be empty), or set text guidance to 1."
-        )
-    chunks = plan(
-        num_frames_for(request.seconds, fps),
-        request.chunk_latents or config.chunk_latents,
-        request.prefix_latents,
-        anchor_spacing=config.anchors.smallest_spacing,
+def _image_channels(job: VideoJob, decoder: StreamDecoder) -> ImageChannels | None:
+    """Return what fills the image channels of a model that has them; the whole video goes through ``decoder``.
+
+    A chunk is sampled only after the pieces before it have been decoded, so the decoder stands where the prefix begins.
+    """
+    if not job.config.has_image_channels:
+        return None
+    request = job.request
+    return ImageChannels(
+        request.vae,
+        decoder.ahead,
+        job.chunks[-1].index,
+        start=job.start_picture,
+        end=job.end_picture,
+        clip_start=request.clip_start,
+        clip_end=request.clip_end,
     )
-    stride = int(request.vae.spacial_compression_encode())
-    width, height = _size(request, stride)
-    start = None
-    if request.start_image is not None:
-        start = encode_picture(request.vae, _start_image(request.start_image, (width, height)))
-    return _Job(
-        request=request,
-        fps=fps,
-        size=(width, height),
-        shape=(1, config.out_channels, height // stride, width // stride),
-        chunks=chunks,
-        layout=layout_named(request.layout, (width, height), labelled(request.anchors), request.smallest_side),
-        start=start,
-    )
-
-
-def _size(request: VideoRequest, stride: int) -> tuple[int, int]:
-    main = request.anchors.anchors.get(AnchorRole.GLOBAL)
-    if main is None and not (request.width and request.height):
-        raise PlanError("The anchors have no global picture to take the size from; set width and height.")
-    rows, columns = (main.latent.shape[-2], main.latent.shape[-1]) if main is not None else (0, 0)
-    width, height = request.width or columns * stride, request.height or rows * stride
-    grid = grid_px(request.vae)
-    for name, side in (("width", width), ("height", height)):
-        if side % grid or side < grid:
-            below, above = max(grid, side // grid * grid), (side // grid + 1) * grid
-            raise PlanError(f"The {name} is {side}; it must be a multiple of {grid}: use {below} or {above}.")
-    return width, height
-
-
-def _start_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    width, height = size
-    if image.ndim != 4 or image.shape[-1] < 3 or tuple(image.shape[1:3]) != (height, width):
-        shape = f"{image.shape[2]} x {image.shape[1]}" if image.ndim == 4 else str(tuple(image.shape))
-        raise MediaError(
-            f"The start image is {shape}; the video is {width} x {height}: scale or crop the picture to that size "
-            "first."
-        )
-    return image[:1]
-
-
-def labelled(anchors: EncodedAnchors) -> Sequence[LabelledPicture]:
-    """Return the anchors' pictures as bytes, for a strip."""
-    return [LabelledPicture(p.role, p.slot, _bytes_of(p.image)) for p in anchors.pictures]
-
-
-def _bytes_of(image: Tensor) -> NDArray[np.uint8]:
-    return to_bytes(image)[0]
 
 
 def save_latents(folder: Path, piece: FinishedChunk, prompt: str) -> None:
@@ -262,7 +155,7 @@ def save_latents(folder: Path, piece: FinishedChunk, prompt: str) -> None:
         ) from error
 
 
-def _out_of_memory(job: _Job, written: int) -> GloriaError:
+def _out_of_memory(job: VideoJob, written: int) -> GloriaError:
     comfy.model_management.soft_empty_cache()
     width, height = job.size
     return GloriaError(

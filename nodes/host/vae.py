@@ -115,25 +115,40 @@ def on_grid(picture: AnchorPicture, grid: int) -> Tensor:
 class StreamDecoder:
     """Decodes the latents of one video piece by piece, keeping only the few latents that the next piece leans on.
 
+    Every frame comes out once and in its place, whatever the pieces. The values are those of an unbroken decoding where
+    ``context`` reaches back as far as the VAE looks. Wan's look back over some thirty latents, ever more faintly. With
+    random weights, which carry more over than trained ones should, the frames behind a joint of Wan 2.1's differ from
+    an unbroken decoding by this part of the pictures' spread (root mean square): 0.7 with a context of 4, 0.35 with 8,
+    0.02 with 16, 1e-4 with 24; Wan 2.2's by somewhat less.
+
     Args:
         vae: a causal video VAE: its first latent decodes to one frame, every later one to four.
-        context: latents decoded again before each piece and thrown away. The nano codec needs one, because its latents
-            are independent; a convolutional VAE comes the closer to an unbroken decoding the more it gets.
+        context: latents decoded again before each piece and thrown away, which is what they cost. The nano codec needs
+            one, because its latents are independent; any other VAE gets 8 unless told otherwise.
     """
 
     def __init__(self, vae: comfy.sd.VAE, context: int | None = None) -> None:
         self.vae = vae
-        self.context = context or (1 if isinstance(vae, NanoVAE) else 4)
+        self.context = context or (1 if isinstance(vae, NanoVAE) else 8)
         self._before: Tensor | None = None
 
     def __call__(self, latents: Tensor) -> NDArray[np.uint8]:
         """Decode the next latents (1, C, T, h, w) in the VAE's space to frames (F, H, W, 3)."""
-        known = 0 if self._before is None else self._before.shape[2]
+        frames = self.ahead(latents)
         joined = latents if self._before is None else torch.cat([self._before, latents], dim=2)
-        frames = self.vae.decode(joined)[0]  # (F, H, W, 3), 0..1
         self._before = joined[:, :, -self.context :].clone()
-        fresh = frames[STRIDE * (known - 1) + 1 :] if known else frames
-        return to_bytes(fresh)
+        return to_bytes(frames)
+
+    def ahead(self, latents: Tensor) -> Tensor:
+        """Decode the latents that come next without taking them: they will come again, perhaps changed.
+
+        Returns:
+            Frames (F, H, W, 3), 0..1.
+        """
+        if self._before is None:
+            return self.vae.decode(latents)[0]
+        frames = self.vae.decode(torch.cat([self._before, latents], dim=2))[0]
+        return frames[STRIDE * (self._before.shape[2] - 1) + 1 :]
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -136,3 +136,26 @@ def test_frames_for_a_duration() -> None:
 def test_durations_without_a_frame_are_refused(seconds: float, fps: float) -> None:
     with pytest.raises(PlanError):
         num_frames_for(seconds, fps)
+
+
+@given(plans())
+def test_a_plan_may_end_exactly_with_the_video(case: tuple[int, int, int, tuple[Chunk, ...]]) -> None:
+    num_frames, chunk_latents, prefix_latents, _ = case
+    num_frames = frames_of(range(num_latents_for(num_frames))).stop
+    usual, fitted = (
+        plan(num_frames, chunk_latents, prefix_latents),
+        plan(num_frames, chunk_latents, prefix_latents, ends_with_video=True),
+    )
+    assert fitted[-1].latents.stop == num_latents_for(num_frames)
+    assert fitted[:-1] == usual[:-1]
+    assert fitted[-1].new_latents.start == usual[-1].new_latents.start
+    assert fitted[-1].frames == usual[-1].frames
+    assert fitted[-1].num_latents == min(chunk_latents, num_latents_for(num_frames))
+    for before, after in pairwise(fitted):
+        assert prefix_latents <= after.num_prefix < before.num_latents
+        assert after.latents[: after.num_prefix] == before.latents[-after.num_prefix :]
+
+
+def test_only_whole_latents_end_with_a_given_picture() -> None:
+    with pytest.raises(PlanError, match=r"80 frames.*use 77 or 81"):
+        plan(80, 9, ends_with_video=True)

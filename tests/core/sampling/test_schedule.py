@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gloria_core.errors import ConfigError
-from gloria_core.sampling.schedule import flow_sigmas
+from gloria_core.sampling.schedule import flow_sigmas, num_high_noise_steps
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 8, 50])
@@ -29,3 +29,34 @@ def test_shift_one_is_uniform() -> None:
 def test_numbers_out_of_range_are_refused(num_steps: int, shift: float) -> None:
     with pytest.raises(ConfigError, match=str(num_steps if num_steps < 1 else shift)):
         flow_sigmas(num_steps, shift)
+
+
+@pytest.mark.parametrize(
+    ("shift", "num_steps", "boundary", "expected"),
+    [
+        (8.0, 20, 0.9, 10),
+        (5.0, 20, 0.9, 8),
+        (5.0, 40, 0.9, 15),
+        (5.0, 4, 0.9, 2),
+        (12.0, 40, 0.875, 26),
+        (1.0, 10, 0.9, 2),
+    ],
+)
+def test_steps_that_begin_at_or_above_the_boundary_belong_to_the_high_noise_expert(
+    shift: float, num_steps: int, boundary: float, expected: int
+) -> None:
+    sigmas = flow_sigmas(num_steps, shift)
+    assert num_high_noise_steps(sigmas, boundary) == expected
+    assert (sigmas[:expected] >= boundary - 1e-6).all()
+    assert (sigmas[expected:] < boundary).all()
+
+
+def test_one_expert_may_have_no_step() -> None:
+    assert num_high_noise_steps(torch.tensor([0.8, 0.4, 0.0]), 0.9) == 0
+    assert num_high_noise_steps(torch.tensor([1.0, 0.95, 0.0]), 0.9) == 2
+
+
+@pytest.mark.parametrize("boundary", [0.0, 1.0, -0.5, 900.0, float("nan")])
+def test_boundaries_that_are_no_noise_levels_are_refused(boundary: float) -> None:
+    with pytest.raises(ConfigError, match=r"0\.9 for Wan 2\.2 I2V-A14B"):
+        num_high_noise_steps(flow_sigmas(4, 5.0), boundary)

@@ -1,0 +1,120 @@
+"""What a 36-channel model is shown beside the noise: the pictures that are known, and a mask that says which these are.
+
+Made exactly as the stock nodes WanImageToVideo and WanFirstLastFrameToVideo make it, because that is what the weights
+were trained on: known pictures at their places, mid grey everywhere else, and the VAE over all of it in one go. A chunk
+that goes on from another one knows the pictures that its prefix decodes to. See docs/decisions/006 and wan.md 3.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.clip_vision
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of
+from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
+from .guider import ChunkPrompts
+
+_GREY = 0.5
+
+
+class ImageChannels:
+    """Gives each chunk's options ``concat_latent_image``, ``concat_mask`` and ``clip_vision_output``.
+
+    Args:
+        vae: the VAE that belongs to the model.
+        ahead: decodes a prefix in its place of the video (`StreamDecoder.ahead`); asked when all latents before the
+            prefix have been decoded.
+        last_chunk: index of the chunk that ends the video.
+        start: the video's first picture (1, H, W, 3), 0..1, or None.
+        end: its last picture, or None. The plan must end with it (`chunks.plan`, ``ends_with_video``).
+        clip_start: the host's CLIP vision output of the first picture, or None. It serves every chunk.
+        clip_end: that of the last picture, or None; for the last chunk alone.
+    """
+
+    def __init__(
+        self,
+        vae: comfy.sd.VAE,
+        ahead: Callable[[Tensor], Tensor],
+        last_chunk: int,
+        *,
+        start: Tensor | None = None,
+        end: Tensor | None = None,
+        clip_start: comfy.clip_vision.Output | None = None,
+        clip_end: comfy.clip_vision.Output | None = None,
+    ) -> None:
+        self.vae, self.ahead, self.last_chunk = vae, ahead, last_chunk
+        self.start, self.end = start, end
+        self.clip_start, self.clip_end = clip_start, clip_end
+
+    def __call__(self, job: ChunkJob[ChunkPrompts]) -> Mapping[str, Any]:
+        """Return what goes onto all conditionings of a chunk; nothing where no picture is known, as in the stock nodes.
+
+        A prefix that is held is shown as its own latents, and not as what the VAE makes of its pictures: the model
+        then sees one and the same clean latent in both places, as it does for an anchor.
+        """
+        options: dict[str, Any] = {}
+        first, last = self._first(job), self.end if self._is_last(job.chunk) else None
+        if first is not None or last is not None:
+            image, mask = known_pictures(self.vae, job.noise.shape, first, last)
+            if job.prefix is not None and job.prefix_mode == PrefixMode.HELD:
+                image = torch.cat([job.prefix.to(image), image[:, :, job.prefix.shape[2] :]], dim=2)
+            options = {"concat_latent_image": image, "concat_mask": mask}
+        seen = _both(self.clip_start, self.clip_end if self._is_last(job.chunk) else None)
+        return options if seen is None else {**options, "clip_vision_output": seen}
+
+    def _is_last(self, chunk: Chunk) -> bool:
+        return chunk.index == self.last_chunk
+
+    def _first(self, job: ChunkJob[ChunkPrompts]) -> Tensor | None:
+        """Return the pictures that the chunk begins with (F, H, W, 3): 4(P - 1) + 1 of them for a prefix of P."""
+        if job.chunk.index == 0:
+            return self.start
+        if job.prefix is None:
+            return None
+        num_frames = frames_of(range(job.prefix.shape[2])).stop  # the chunk's own latent 0 holds one picture, not four
+        return self.ahead(job.prefix)[-num_frames:]
+
+
+def known_pictures(
+    vae: comfy.sd.VAE, shape: tuple[int, ...], first: Tensor | None, last: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Encode the pictures that are known of a clip.
+
+    Args:
+        vae: the VAE that belongs to the model.
+        shape: (B, C, T, h, w) of the clip's latents.
+        first: the pictures that the clip begins with (F, H, W, 3), 0..1; F = 4(P - 1) + 1 for P known latents.
+        last: those that it ends with.
+
+    Returns:
+        Latents (1, C, T, h, w) in the VAE's own space, and a mask (1, 4, T, h, w) whose channels are the four pictures
+        of a latent frame: 0 where a picture is known, 1 where it is not. Source: wan.md section 3.
+    """
+    _, _, num_latents, rows, columns = shape
+    some = first if first is not None else last
+    assert some is not None  # the callers know one of the two
+    video = torch.full((frames_of(range(num_latents)).stop, *some.shape[1:3], 3), _GREY)
+    mask = torch.ones(1, 1, STRIDE * num_latents, rows, columns)
+    if first is not None:
+        video[: len(first)] = first[..., :3]
+        mask[:, :, : len(first) + STRIDE - 1] = 0.0  # the first picture counts four times: it fills a latent alone
+    if last is not None:
+        video[-len(last) :] = last[..., :3]
+        mask[:, :, -len(last) :] = 0.0
+    mask = mask.view(1, num_latents, STRIDE, rows, columns).transpose(1, 2)
+    return vae.encode(video), mask
+
+
+def _both(
+    first: comfy.clip_vision.Output | None, last: comfy.clip_vision.Output | None
+) -> comfy.clip_vision.Output | None:
+    """Join what CLIP sees in two pictures, one behind the other, as FLF2V was trained."""
+    if first is None or last is None:
+        return first if last is None else last
+    states = [first.penultimate_hidden_states, last.penultimate_hidden_states]
+    joined = comfy.clip_vision.Output()
+    joined.penultimate_hidden_states = torch.cat(states, dim=-2)
+    return joined

@@ -1,0 +1,247 @@
+"""What a long video is made from: the request as it comes from the node, and the job with everything filled in."""
+
+import logging
+from dataclasses import dataclass
+
+import comfy.clip_vision
+import comfy.model_patcher
+import comfy.samplers
+import comfy.sd
+from torch import Tensor
+
+from ...gloria_core.config import ModelConfig
+from ...gloria_core.errors import AudioError, ConfigError, MediaError, PlanError
+from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
+from ...gloria_core.sampling.chunks import Chunk, frames_of, num_frames_for, num_latents_for, plan
+from ...gloria_core.sampling.guidance import Branch, Guidance
+from ...gloria_core.sampling.long_video import PrefixMode
+from ...gloria_core.sampling.schedule import num_high_noise_steps
+from ...gloria_core.types import AnchorRole
+from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
+from .guider import LowNoise
+from .model import model_config
+from .paths import OutputPlace
+from .vae import encode_picture, grid_px, to_bytes
+
+_log = logging.getLogger(__name__)
+
+_BOUNDARIES = {True: 0.9, False: 0.875}
+"""Boundary of the two experts of Wan 2.2 A14B, image-to-video or not, where the files do not tell it. wan.md 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class VideoRequest:
+    """All that a long video is made from."""
+
+    patcher: comfy.model_patcher.ModelPatcher
+    """The model; of a pair of experts the one for high noise."""
+    low_noise: comfy.model_patcher.ModelPatcher | None = None
+    """The expert for low noise, where the weights are a pair."""
+    boundary: float = 0.0
+    """Noise level at which the second expert takes over; 0 takes the model's own."""
+    vae: comfy.sd.VAE
+    anchors: EncodedAnchors
+    prompts: EncodedPrompts
+    negative: Conditioning | None
+    audio: EncodedAudio | None
+    start_image: Tensor | None
+    """(1, H, W, 3) at the video's size; None lets the model begin freely."""
+    end_image: Tensor | None = None
+    """(1, H, W, 3) at the video's size, for models with image channels: the video's last picture."""
+    clip_start: comfy.clip_vision.Output | None = None
+    """What CLIP sees in the start image, for models with a CLIP branch."""
+    clip_end: comfy.clip_vision.Output | None = None
+    """What CLIP sees in the end image."""
+    seconds: float
+    fps: float
+    """0 takes the rate that the model was trained at."""
+    width: int
+    """0 takes the global anchor's."""
+    height: int
+    chunk_latents: int
+    """0 takes the length that the model was trained with."""
+    prefix_latents: int
+    guidance: Guidance
+    sampler: comfy.samplers.Sampler
+    sigmas: Tensor
+    seed: int
+    layout: str
+    smallest_side: int
+    place: OutputPlace
+    keep_latents: bool
+    node_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class VideoJob:
+    """A request with every "as the model says" filled in and checked."""
+
+    request: VideoRequest
+    config: ModelConfig
+    fps: float
+    size: tuple[int, int]
+    """Width and height of the frames as made."""
+    shape: tuple[int, int, int, int]
+    """(B, C, h, w) of the latents."""
+    chunks: tuple[Chunk, ...]
+    layout: Layout
+    low_noise: LowNoise | None
+    start_picture: Tensor | None
+    end_picture: Tensor | None
+
+    @property
+    def prefix_mode(self) -> PrefixMode:
+        """How the weights take up the latents before a chunk."""
+        return PrefixMode(self.config.prefix)
+
+    def start_latents(self) -> Tensor | None:
+        """Encode the start picture (1, C, 1, h, w) where it is held; None where it is given or there is none."""
+        if self.start_picture is None or self.prefix_mode == PrefixMode.GIVEN:
+            return None
+        return encode_picture(self.request.vae, self.start_picture)
+
+
+def prepared(request: VideoRequest) -> VideoJob:
+    """Fill in and check a request; raises GloriaError where it cannot be met."""
+    config = model_config(request.patcher)
+    _check_vae(request, config)
+    _check_images(request, config)
+    low_noise = _low_noise(request, config)
+    fps = request.fps or config.fps
+    _check_sound(request, fps)
+    _check_negative(request)
+    num_frames = num_frames_for(request.seconds, fps)
+    if request.end_image is not None:
+        num_frames = frames_of(range(num_latents_for(num_frames))).stop
+    chunks = plan(
+        num_frames,
+        request.chunk_latents or config.chunk_latents,
+        request.prefix_latents,
+        anchor_spacing=config.anchors.smallest_spacing,
+        ends_with_video=request.end_image is not None,
+    )
+    stride = int(request.vae.spacial_compression_encode())
+    width, height = size = _size(request, stride)
+    pictures = [LabelledPicture(p.role, p.slot, to_bytes(p.image)[0]) for p in request.anchors.pictures]
+    return VideoJob(
+        request=request,
+        config=config,
+        fps=fps,
+        size=size,
+        shape=(1, config.out_channels, height // stride, width // stride),
+        chunks=chunks,
+        layout=layout_named(request.layout, size, pictures, request.smallest_side),
+        low_noise=low_noise,
+        start_picture=_picture("start", request.start_image, size),
+        end_picture=_picture("end", request.end_image, size),
+    )
+
+
+def _check_vae(request: VideoRequest, config: ModelConfig) -> None:
+    channels = request.vae.latent_channels
+    if channels != config.out_channels:
+        raise ConfigError(
+            f"The VAE makes latents of {channels} channels; the model {config.name!r} works with "
+            f"{config.out_channels}: load the VAE that belongs to it (48: the Wan 2.2 VAE, for the 5B; 16: the Wan 2.1 "
+            "VAE, for every other Wan model; gloria-nano has its own)."
+        )
+
+
+def _check_images(request: VideoRequest, config: ModelConfig) -> None:
+    if request.end_image is not None and not config.has_image_channels:
+        raise ConfigError(
+            f"The model {config.name!r} cannot be given an end image: it has no image channels. Disconnect "
+            "'end_image', or use Wan 2.1 FLF2V, Wan 2.2 I2V-A14B or Fun-InP weights."
+        )
+    if config.prefix == "given" and request.start_image is None:
+        _log.warning(
+            "Gloria: the model %r was trained to begin from a picture, and none is connected to 'start_image': the "
+            "first chunk may look poor. The picture of the global anchor will do.",
+            config.name,
+        )
+    if config.clip_dim and request.clip_start is None:
+        _log.warning(
+            "Gloria: the model %r was trained with CLIP vision features of the start image; connect a CLIP Vision "
+            "Encode (crop: none) to 'clip_vision_output' for the best likeness.",
+            config.name,
+        )
+
+
+def _low_noise(request: VideoRequest, config: ModelConfig) -> LowNoise | None:
+    """Return the second expert with its boundary; ConfigError where the two are not of one kind."""
+    if request.low_noise is None:
+        return None
+    other = model_config(request.low_noise)
+    alike = ("in_channels", "out_channels", "codec", "prefix", "clip_dim", "text_dim")
+    differ = [name for name in alike if getattr(config, name) != getattr(other, name)]
+    if differ:
+        told = ", ".join(f"{name}: {getattr(config, name)} and {getattr(other, name)}" for name in differ)
+        raise ConfigError(
+            f"'model' ({config.name!r}) and 'model_low_noise' ({other.name!r}) are not two experts of one kind "
+            f"({told}): connect the high-noise and the low-noise file of the same model."
+        )
+    if request.audio is not None and config.audio != other.audio:
+        raise ConfigError(
+            f"'model' ({config.name!r}) and 'model_low_noise' ({other.name!r}) do not hear the same way: put the same "
+            "audio branch onto both."
+        )
+    own = config.boundary if config.boundary is not None else other.boundary
+    boundary = request.boundary or own or _BOUNDARIES[config.has_image_channels]
+    num_steps, num_high = len(request.sigmas) - 1, num_high_noise_steps(request.sigmas, boundary)
+    if num_high in (0, num_steps):
+        which = "'model'" if num_high == 0 else "'model_low_noise'"
+        _log.warning(
+            "Gloria: all %d steps lie on one side of the boundary %g, so that %s is never used: take more steps, "
+            "another shift (ModelSamplingSD3) or another boundary.",
+            num_steps,
+            boundary,
+            which,
+        )
+    return LowNoise(request.low_noise, boundary)
+
+
+def _check_sound(request: VideoRequest, fps: float) -> None:
+    if request.audio is not None and abs(request.audio.features.fps - fps) > 1e-3:
+        raise AudioError(
+            f"The sound was encoded for {request.audio.features.fps:g} frames a second, but the video is made at "
+            f"{fps:g}: "
+            "set 'fps' to the same number in the Audio Encoder and in the Chunked Long Sampler."
+        )
+
+
+def _check_negative(request: VideoRequest) -> None:
+    needs_negative = Branch.NEGATIVE in request.guidance.weights(has_audio=request.audio is not None)
+    if needs_negative and request.negative is None:
+        raise ConfigError(
+            f"The text guidance is {request.guidance.text_scale:g}, which needs a negative prompt: connect one to "
+            "'negative' "
+            "(its text may be empty), or set text guidance to 1."
+        )
+
+
+def _size(request: VideoRequest, stride: int) -> tuple[int, int]:
+    main = request.anchors.anchors.get(AnchorRole.GLOBAL)
+    if main is None and not (request.width and request.height):
+        raise PlanError("The anchors have no global picture to take the size from; set width and height.")
+    rows, columns = (main.latent.shape[-2], main.latent.shape[-1]) if main is not None else (0, 0)
+    width, height = request.width or columns * stride, request.height or rows * stride
+    grid = grid_px(request.vae)
+    for name, side in (("width", width), ("height", height)):
+        if side % grid or side < grid:
+            below, above = max(grid, side // grid * grid), (side // grid + 1) * grid
+            raise PlanError(f"The {name} is {side}; it must be a multiple of {grid}: use {below} or {above}.")
+    return width, height
+
+
+def _picture(name: str, image: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """Return one picture (1, H, W, 3) of the video's size; MediaError where it has another."""
+    if image is None:
+        return None
+    width, height = size
+    if image.ndim != 4 or image.shape[-1] < 3 or tuple(image.shape[1:3]) != (height, width):
+        shape = f"{image.shape[2]} x {image.shape[1]}" if image.ndim == 4 else str(tuple(image.shape))
+        raise MediaError(
+            f"The {name} image is {shape}; the video is {width} x {height}: scale or crop the picture to that size "
+            "first."
+        )
+    return image[:1, :, :, :3]

@@ -1,0 +1,255 @@
+"""The inputs of the Chunked Long Sampler, in the order in which saved workflows hold them: only ever add at the end."""
+
+from ..gloria_core.media.layout import LAYOUTS
+from .host.api import io
+from .host.guider import SAMPLERS, SCHEDULERS
+from .sockets import GloriaAnchors, GloriaAudio, GloriaPrompts
+
+
+def long_sampler_inputs() -> list[io.Input]:
+    """Return all inputs."""
+    return [
+        *_sockets(),
+        *_video_widgets(),
+        *_sampling_widgets(),
+        *_solver_widgets(),
+        *_chunk_widgets(),
+        *_file_widgets(),
+        *_expert_sockets(),
+        *_wan_inputs(),
+    ]
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="A model from Load Gloria DiT or Gloria Nano; of a pair (Wan 2.2 A14B) the high-noise one. LoRAs "
+            "and ModelSamplingSD3 (the shift) work on it as usual.",
+        ),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+        GloriaAnchors.Input("anchors", tooltip="The character, from the Anchor Set Builder."),
+        GloriaPrompts.Input(
+            "prompts", optional=True, tooltip="What happens when, from the Prompt Schedule. Connect this or 'positive'."
+        ),
+        io.Conditioning.Input(
+            "positive", optional=True, tooltip="One prompt for the whole video. Connect this or 'prompts'."
+        ),
+        io.Conditioning.Input(
+            "negative",
+            optional=True,
+            tooltip="What you do not want; an empty text will do. Needed only where text guidance is not 1.",
+        ),
+        GloriaAudio.Input(
+            "audio",
+            optional=True,
+            tooltip="The sound to speak, from the Audio Encoder. It also becomes the file's sound.",
+        ),
+        io.Image.Input(
+            "start_image",
+            optional=True,
+            tooltip="The first picture of the video, at the video's size. Without one the model begins from the "
+            "global anchor as it likes; Wan's image-to-video models need one.",
+        ),
+    ]
+
+
+def _video_widgets() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "seconds",
+            default=10.0,
+            min=0.0,
+            max=36000.0,
+            step=0.01,
+            tooltip="Length of the video. Time grows with it, memory does not.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=0.0,
+            min=0.0,
+            max=120.0,
+            step=0.01,
+            tooltip="Frames a second; the same number as in the Audio Encoder. 0 takes the rate that the model was "
+            "trained at, "
+            "which gives the best motion.",
+        ),
+        io.Int.Input(
+            "width",
+            default=0,
+            min=0,
+            max=16384,
+            step=8,
+            tooltip="Width of the video in pixels. 0 takes the global anchor's. Larger costs time and memory.",
+        ),
+        io.Int.Input(
+            "height",
+            default=0,
+            min=0,
+            max=16384,
+            step=8,
+            tooltip="Height of the video in pixels. 0 takes the global anchor's. Larger costs time and memory.",
+        ),
+    ]
+
+
+def _sampling_widgets() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Another number gives another take. Each chunk's noise is derived from it.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=8,
+            min=1,
+            max=1000,
+            tooltip="Solver steps of each chunk. More are slower and cleaner: gloria-nano is good from 8 on, large "
+            "models need "
+            "20 to 50.",
+        ),
+        io.Float.Input(
+            "text_guidance",
+            default=1.0,
+            min=0.0,
+            max=30.0,
+            step=0.05,
+            tooltip="How hard the prompt is followed. 1 is as trained and fastest; raise it if commands are "
+            "ignored. Anything "
+            "but 1 needs a negative prompt and one more pass a step.",
+        ),
+        io.Float.Input(
+            "audio_guidance",
+            default=1.0,
+            min=0.0,
+            max=30.0,
+            step=0.05,
+            tooltip="How hard the mouth follows the sound. 1 is as trained; raise it if the mouth moves too little. "
+            "Anything "
+            "but the text guidance's value costs one more pass a step.",
+        ),
+    ]
+
+
+def _solver_widgets() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "sampler_name", options=list(SAMPLERS), default="euler", tooltip="The solver. Euler is a safe choice."
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=list(SCHEDULERS),
+            default="simple",
+            tooltip="How the steps are spread over the noise levels. 'simple' with ModelSamplingSD3's shift is a "
+            "safe choice.",
+        ),
+    ]
+
+
+def _chunk_widgets() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "chunk_latents",
+            default=0,
+            min=0,
+            max=1024,
+            tooltip="Length of a chunk in latent frames (4 pictures each), overlap included. 0 takes the length "
+            "that the model "
+            "was trained with, which is best; shorter saves memory and costs time.",
+        ),
+        io.Int.Input(
+            "overlap_latents",
+            default=4,
+            min=1,
+            max=64,
+            tooltip="Latent frames that each chunk takes over from the one before. 4 is as trained; more is "
+            "smoother and slower.",
+        ),
+    ]
+
+
+def _file_widgets() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "layout",
+            options=list(LAYOUTS),
+            default="plain",
+            tooltip="'plain' is the video alone; 'strip' puts the anchors, the prompt and the current direction "
+            "beside it. "
+            "Costs almost nothing.",
+        ),
+        io.Int.Input(
+            "enlarge_to",
+            default=0,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip="Enlarge the file's pictures by a whole number until the smaller side has this many pixels; 0 "
+            "leaves them. "
+            "Good for tiny models; adds no detail.",
+        ),
+        io.String.Input(
+            "filename_prefix",
+            default="gloria/video",
+            tooltip="Folder and name below the output folder; a number is added.",
+        ),
+        io.Boolean.Input(
+            "keep_latents",
+            default=True,
+            tooltip="Keep the latents of each chunk beside the video, to decode or repair it later. Costs some disk "
+            "space.",
+        ),
+    ]
+
+
+def _expert_sockets() -> list[io.Input]:
+    return [
+        io.Sampler.Input("sampler", optional=True, tooltip="A SAMPLER to use instead of sampler_name."),
+        io.Sigmas.Input(
+            "sigmas",
+            optional=True,
+            tooltip="Noise levels to use instead of scheduler and steps; from the highest to 0.",
+        ),
+    ]
+
+
+def _wan_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model_low_noise",
+            optional=True,
+            tooltip="The low-noise model of a pair (Wan 2.2 A14B); it finishes what 'model' begins. Give each its own "
+            "LoRAs. The card holds one of them at a time; swapping them twice a chunk costs some seconds.",
+        ),
+        io.Float.Input(
+            "boundary",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.005,
+            tooltip="Noise level at which 'model_low_noise' takes over. 0 takes the model's own: 0.9 for Wan 2.2 "
+            "I2V-A14B, 0.875 for T2V-A14B. Raise it to give the low-noise model more of the steps. Costs nothing.",
+        ),
+        io.ClipVisionOutput.Input(
+            "clip_vision_output",
+            optional=True,
+            tooltip="What CLIP Vision Encode (crop: none) sees in the start image. Wan 2.1's image-to-video models "
+            "keep the likeness better with it; other models ignore it. Costs almost nothing.",
+        ),
+        io.Image.Input(
+            "end_image",
+            optional=True,
+            tooltip="The last picture of the video, at the video's size, for Wan 2.1 FLF2V, Fun-InP and Wan 2.2 "
+            "I2V-A14B. The video becomes up to 3 frames longer to end with it exactly. Costs no time.",
+        ),
+        io.ClipVisionOutput.Input(
+            "clip_vision_end_image",
+            optional=True,
+            tooltip="What CLIP Vision Encode (crop: none) sees in the end image; only for Wan 2.1 FLF2V.",
+        ),
+    ]
