@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import MULTITALK_FIRST, AudioConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
+from ..model.attention import torch_attention
+from ..model.audio import AudioAttention, make_audio_embedding
 from .detect import own_config
 from .files import read_header, read_tensors, some
 from .foreign import KINDS, Foreign, recognise
 from .header import Header
-from .inspection import model_shapes
 from .quantization import FLOAT8
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -294,10 +295,9 @@ def _sizes(header: Header, shapes: Shapes) -> tuple[int, int]:
 
 def _check_whole(shapes: Shapes, config: AudioConfig, dim: int, layers: int, what: str) -> None:
     """Raise where a weight is missing, unknown, or of another shape."""
-    if dim % 2 or dim < 12 or layers > len(shapes):
-        raise CheckpointError(f"{what}, but for a model of width {dim} with {layers} blocks. Download it again.")
-    model = model_shapes(ModelConfig(dim=dim, num_heads=1, ffn_dim=1, num_layers=layers, audio=config))
-    wanted = {name: shape for name, shape in model.items() if re.match(r"audio_embedding\.|blocks\.\d+\.audio_", name)}
+    if layers > len(shapes):
+        raise CheckpointError(f"{what}, but its blocks are counted up to {layers}. Download it again.")
+    wanted = _wanted(config, dim, layers)
     missing, unknown = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
     other = [f"{n} is {shapes[n]} instead of {s}" for n, s in wanted.items() if n in shapes and shapes[n] != s]
     complaints = []
@@ -310,6 +310,15 @@ def _check_whole(shapes: Shapes, config: AudioConfig, dim: int, layers: int, wha
         complaints.append(f"{len(other)} have another shape ({'; '.join(other[:_SHAPES_SHOWN])}{more})")
     if complaints:
         raise CheckpointError(f"{what}, but {'; '.join(complaints)}. Nothing was loaded: download the file again.")
+
+
+def _wanted(config: AudioConfig, dim: int, layers: int) -> dict[str, tuple[int, ...]]:
+    """Return the name and the shape of every weight of a branch."""
+    nowhere = {"device": "meta"}
+    parts: list[tuple[str, nn.Module]] = [("audio_embedding", make_audio_embedding(config, nn, nowhere))]
+    ears = AudioAttention(ModelConfig(dim=dim, num_heads=1, audio=config), torch_attention, nn, nowhere)
+    parts += [(f"blocks.{index}.audio_attn", ears) for index in range(0, layers, config.every)]
+    return {f"{at}.{name}": tuple(tensor.shape) for at, part in parts for name, tensor in part.state_dict().items()}
 
 
 def _opened(header: Header, renamed: Mapping[str, str]) -> dict[str, Tensor]:

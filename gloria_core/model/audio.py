@@ -41,7 +41,8 @@ class AudioEmbedding(nn.Module):
             nn.SiLU(),
             ops.Linear(config.dim, config.dim, **factory),
         )
-        self.position = ops.Embedding(config.window, config.dim, **factory)
+        places = torch.empty(config.window, config.dim, **factory)  # torch's own first numbers cost seconds of imports
+        self.position = ops.Embedding.from_pretrained(places, freeze=False)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Project; raises AudioError where the windows are not (B, T, W, A) of this model."""
