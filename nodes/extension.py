@@ -4,12 +4,15 @@ from .anchors import AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, Viewpoint
 from .audio import AudioEncoder, LoadSpeech
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
+from .lora import GloriaLoRA
 from .sample import ChunkedLongSampler, PreviewVideo, PromptSchedule
+from .save import SaveModel
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT,
     Nano,
     NanoCharacter,
+    GloriaLoRA,
     ViewpointAnchor,
     ExpressionAnchor,
     AnchorSetBuilder,
@@ -19,6 +22,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PromptSchedule,
     ChunkedLongSampler,
     PreviewVideo,
+    SaveModel,
 )
 
 
