@@ -27,7 +27,7 @@ _NEEDED = (
 _ONLY_BY_NAME = {
     "Wan2.1 I2V 14B 480P": re.compile(r"480p?", re.IGNORECASE),
     "Wan2.1 Fun-InP 14B": re.compile(r"fun", re.IGNORECASE),
-    "Wan2.2 T2V A14B": re.compile(r"wan[._-]?2[._-]?2|a14b|(high|low)[._-]?noise", re.IGNORECASE),
+    "Wan2.2 T2V A14B": re.compile(r"wan[ ._-]?2[._-]?2|a14b|(high|low)[ ._-]?noise", re.IGNORECASE),
 }
 """Families that share every shape with another one: chosen where the file's name says so, never otherwise."""
 

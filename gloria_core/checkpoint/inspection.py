@@ -11,6 +11,7 @@ import torch
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..model import GloriaDiT
+from .blank import BLANK
 from .detect import detect_config, own_config
 from .files import read_header, read_tensors, some
 from .foreign import VARIANTS, recognise, refusal
@@ -89,7 +90,7 @@ def inspect(path: Path) -> Inspection:
 
 def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the name and the shape of every weight of a model, without memory for any."""
-    return {name: tuple(t.shape) for name, t in GloriaDiT(config, device="meta").state_dict().items()}
+    return {name: tuple(t.shape) for name, t in GloriaDiT(config, operations=BLANK, device="meta").state_dict().items()}
 
 
 def _refuse_variants(names: Names, what: str) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
 from ..model import GloriaDiT
 from ..protocols import Attention, Operations
+from .blank import BLANK
 from .detect import own_config
 from .files import read_header, read_tensors, some
 from .inspection import Inspection, inspect
@@ -78,7 +79,7 @@ def load_dit(
     weights: Mapping[str, Tensor],
     config: ModelConfig,
     *,
-    operations: Operations = nn,
+    operations: Operations = BLANK,
     attention: Attention | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> GloriaDiT:
@@ -89,7 +90,7 @@ def load_dit(
     Args:
         weights: by the transformer's own names.
         config: the architecture.
-        operations: namespace of layers.
+        operations: namespace of layers; torch's own by default.
         attention: the attention callable; torch's own where None.
         dtype: type of the weights; the patch embedding is float32 always.
 
@@ -99,8 +100,12 @@ def load_dit(
     dit = GloriaDiT(config, operations=operations, attention=attention, device="meta", dtype=dtype)
     own = dit.state_dict()
     check_names(own, weights, config.name)
-    try:
-        dit.load_state_dict({name: t.to(own[name].dtype) for name, t in weights.items()}, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"The weights of {config.name} do not fit the model: {error}.") from error
+    other = [name for name, t in weights.items() if t.shape != own[name].shape]
+    if other:
+        first = other[0]
+        raise CheckpointError(
+            f"The weights of {config.name} do not fit the model: {len(other)} have another shape ({some(other)}); "
+            f"{first} is {tuple(weights[first].shape)} instead of {tuple(own[first].shape)}."
+        )
+    dit.load_state_dict({name: t.to(own[name].dtype) for name, t in weights.items()}, assign=True)
     return dit.eval()
