@@ -62,7 +62,7 @@ def choose_types(weights: Mapping[str, Tensor], supported: tuple[torch.dtype, ..
     fast = choice == "fp8_e4m3fn_fast" and comfy.model_management.supports_fp8_compute()
     device, dtypes = comfy.model_management.get_torch_device(), list(supported)
     scaled = any(name.endswith(f".{SCALE}") for name in weights)
-    found = None if scaled else comfy.utils.weight_dtype(weights)
+    found = None if scaled else _found(weights)
     size = -1 if found in _FLOAT8.values() else comfy.utils.calculate_parameters(weights)  # -1: as if it hardly fitted
     stored = comfy.model_management.unet_dtype(model_params=size, supported_dtypes=dtypes, weight_dtype=found)
     if scaled:
@@ -77,6 +77,13 @@ def choose_types(weights: Mapping[str, Tensor], supported: tuple[torch.dtype, ..
         fast=fast,
         rounds=choice != "default",
     )
+
+
+def _found(weights: Mapping[str, Tensor]) -> torch.dtype | None:
+    """Return float8 where any weight is so, else the type that most numbers have."""
+    small = next((weight.dtype for weight in weights.values() if weight.dtype in _FLOAT8.values()), None)
+    most: torch.dtype | None = small or comfy.utils.weight_dtype(weights)
+    return most
 
 
 def in_types(weights: Mapping[str, Tensor], network: nn.Module, types: WeightTypes) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from gloria_pack.nodes.host import model as host_model
 from gloria_pack.nodes.host.operations import HostTable
-from tiny_gloria import STEPS, both, character, draw, sample, tiny, weights
+from tiny_gloria import STEPS, both, character, draw, little_room, sample, tiny, weights
 from torch import Tensor
 
 from nodes import LoraLoaderModelOnly
@@ -55,13 +55,6 @@ NAMINGS = {
 }  # fmt: skip
 
 
-def load_partly(patcher: Any) -> None:
-    """As on a card that has no room: no weight goes there, all are patched and cast when they are used."""
-    comfy.model_management.unload_all_models()
-    patcher.load(patcher.load_device, lowvram_model_memory=1)
-    assert patcher.model.model_lowvram
-
-
 def stored(lora: dict[str, Tensor], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     comfy.utils.save_torch_file(lora, tmp_path / "tiny.safetensors")
     monkeypatch.setattr("folder_paths.get_full_path_or_raise", lambda _kind, name: str(tmp_path / name))
@@ -76,9 +69,11 @@ def test_the_stock_loader_applies_every_naming_that_it_knows(
     down, up, alpha = NAMINGS[naming]
     lora = pair(patcher, LAYER, down, up) | ({alpha: ALPHA["alpha"]} if alpha else {})
     patched = LoraLoaderModelOnly().load_lora_model_only(patcher, stored(lora, tmp_path, monkeypatch), 0.5)[0]
-    if partly:
-        load_partly(patched)
-    made = sample(patched, *both(character()))
+    with monkeypatch.context() as room:
+        if partly:
+            little_room(room)
+        made = sample(patched, *both(character()))
+    assert patched.model.model_lowvram == partly
     config = patcher.model.gloria
     state = weights(config)
     state[f"{LAYER}.weight"] += 0.5 * change(patcher, LAYER, 1.0 / RANK if alpha else 1.0)
@@ -101,15 +96,19 @@ DIFFS = {
 
 @pytest.mark.parametrize("partly", [False, True], ids=["loaded", "partly loaded"])
 @pytest.mark.parametrize("what", DIFFS)
-def test_differences_are_added_to_whatever_they_name(patcher: Any, what: str, partly: bool) -> None:
+def test_differences_are_added_to_whatever_they_name(
+    patcher: Any, what: str, partly: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key, name = DIFFS[what]
     config = patcher.model.gloria
     state = weights(config)
     difference = 0.3 * draw(*state[name].shape, seed=5)
     patched, _ = comfy.sd.load_lora_for_models(patcher, None, {key: difference}, 1.0, 0.0)
-    if partly:
-        load_partly(patched)
-    made = sample(patched, *both(character()))
+    with monkeypatch.context() as room:
+        if partly:
+            little_room(room)
+        made = sample(patched, *both(character()))
+    assert patched.model.model_lowvram == partly
     state[name] = state[name] + difference
     expected = sample(host_model.build_patcher(state, config), *both(character()))
     assert (expected - sample(patcher, *both(character()))).abs().mean() > 1e-3

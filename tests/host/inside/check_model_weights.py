@@ -21,7 +21,7 @@ from gloria_pack.nodes.host import checkpoints, paths, quant
 from gloria_pack.nodes.host import model as host_model
 from gloria_pack.nodes.host.patcher import GloriaPatcher
 from safetensors.torch import save_file
-from tiny_gloria import AUDIO, C, both, character, draw, sample, text, tiny, weights
+from tiny_gloria import AUDIO, C, both, character, draw, little_room, sample, text, tiny, weights
 from torch import Tensor
 
 MAPS = Path("/proc/self/maps")
@@ -102,38 +102,29 @@ def test_a_weight_gets_memory_of_its_own_before_it_is_locked(
 ) -> None:
     patcher = checkpoints.load_model(written(folder), "as trained")
     plain = sample(patcher, *both(character()))
-    comfy.model_management.unload_all_models()
+    little_room(monkeypatch)
     locked: list[int] = []
     monkeypatch.setattr(comfy.model_management, "pin_memory", lambda weight: locked.append(weight.data_ptr()) or room)
     monkeypatch.setattr(comfy.model_management, "unpin_memory", lambda weight: True)
     monkeypatch.setattr(comfy.model_management, "MAX_PINNED_MEMORY", 1e9)
-    patcher.load(patcher.load_device, lowvram_model_memory=1)
+    made = sample(patcher, *both(character()))
     everything = {name for name, _ in patcher.model.diffusion_model.named_parameters()}
     assert len(locked) == len(everything)
     assert in_file(patcher, folder / "tiny.safetensors") == (set() if room else everything)
-    assert torch.allclose(sample(patcher, *both(character())), plain, atol=1e-5)
+    assert torch.allclose(made, plain, atol=1e-5)
     comfy.model_management.unload_all_models()
 
 
-def test_partly_loaded_weights_give_the_same(patcher: Any) -> None:
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_partly_loaded_weights_give_the_same(patcher: Any, part: float, monkeypatch: pytest.MonkeyPatch) -> None:
     conds = both(character())
     plain = sample(patcher, *conds)
-    comfy.model_management.unload_all_models()
-    patcher.load(patcher.load_device, lowvram_model_memory=1)
+    little_room(monkeypatch, 1 + int(part * patcher.model_size()))
+    assert torch.allclose(sample(patcher, *conds), plain, atol=1e-5)
     assert patcher.model.model_lowvram
-    assert torch.allclose(sample(patcher, *conds), plain, atol=1e-5)
-    comfy.model_management.unload_all_models()
-
-
-def test_some_weights_loaded_and_some_not_give_the_same(patcher: Any) -> None:
-    conds = both(character())
-    plain = sample(patcher, *conds)
-    comfy.model_management.unload_all_models()
-    patcher.load(patcher.load_device, lowvram_model_memory=patcher.model_size() // 2)
-    loaded = [hasattr(module, "comfy_patched_weights") for module in patcher.model.modules()]
-    assert any(loaded)
-    assert any(hasattr(module, "prev_comfy_cast_weights") for module in patcher.model.modules())
-    assert torch.allclose(sample(patcher, *conds), plain, atol=1e-5)
+    modules = list(patcher.model.modules())
+    assert any(hasattr(module, "prev_comfy_cast_weights") for module in modules)  # outside
+    assert any(hasattr(module, "comfy_patched_weights") for module in modules) == (part > 0)  # on the device
     comfy.model_management.unload_all_models()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import comfy.model_management
 import comfy.sample
+import pytest
 import torch
 from gloria_pack.gloria_core.config import AnchorConfig, AudioConfig, ModelConfig
 from gloria_pack.gloria_core.model import GloriaDiT
@@ -59,6 +61,16 @@ def both(anchors: AnchorSet | None) -> tuple[Any, Any]:
     if anchors is None:
         return text(1), text(2)
     return with_audio(with_anchors(text(1), anchors), SOUND), with_anchors(text(2), anchors)
+
+
+def little_room(monkeypatch: pytest.MonkeyPatch, num_bytes: int = 1) -> None:
+    """Let the host take the device for full: weights beyond so many bytes stay outside, and are patched when used."""
+
+    def use(loaded: Any, _extra: float, force_patch_weights: bool = False) -> int:
+        return loaded.model.partially_load(loaded.device, num_bytes, force_patch_weights=force_patch_weights)
+
+    comfy.model_management.unload_all_models()
+    monkeypatch.setattr(comfy.model_management.LoadedModel, "model_use_more_vram", use)
 
 
 def sample(
