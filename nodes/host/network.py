@@ -28,6 +28,9 @@ class HostDiT(GloriaDiT):
         **_detected: Any,  # noqa: ANN401 - the host passes all of its detected configuration
     ) -> None:
         super().__init__(gloria, operations=Layers(operations), attention=host_attention, device=device, dtype=dtype)
+        for module in self.modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.bias = None  # the host's casts look for it, and its constructor may not have said so
 
     def forward(
         self,

@@ -19,8 +19,8 @@ import comfy.supported_models
 import torch
 from torch import Tensor
 
-from ...gloria_core.audio import windows
-from ...gloria_core.config import ModelConfig
+from ...gloria_core.audio import branch_windows, silent_windows
+from ...gloria_core.config import AudioConfig, ModelConfig
 from ...gloria_core.errors import AudioError, ConfigError
 from ...gloria_core.nano.codec import load_codec
 from ...gloria_core.types import AnchorSet, AudioFeatures
@@ -125,13 +125,19 @@ class GloriaModel(comfy.model_base.WAN21):
             if self.gloria.anchors.mode == "cached":  # each block's keys and values stay in memory
                 kept = most * self.gloria.num_layers * 2 / _WIDTHS_IN_A_TOKEN
                 counted["gloria_anchors"].append([1, 1, round(kept)])
-        hears = self.gloria.audio
-        if hears is not None and len(input_shape) == 5:
-            # The features, twice their embedding, and a block's keys and values, as rows of D numbers.
-            width = (hears.feature_dim + 2 * hears.dim) / self.gloria.dim + 2
-            tokens = input_shape[2] * hears.window * width / _WIDTHS_IN_A_TOKEN
-            counted["gloria_audio"] = [[rows, 1, round(_LATENT_PIXELS_IN_A_TOKEN * tokens)]]
+        if self.gloria.audio is not None and len(input_shape) == 5:
+            counted["gloria_audio"] = [[rows, 1, round(input_shape[2] * self._pixels_of_a_window(self.gloria.audio))]]
         return float(super().memory_required(input_shape, cond_shapes=counted))
+
+    def _pixels_of_a_window(self, hears: AudioConfig) -> float:
+        """Return the latent pixels that take as much memory as the sound of one latent frame.
+
+        That is its features, their tokens twice, and a block's keys and values.
+        """
+        num_rows = silent_windows(hears, self.gloria.fps, 0, 1).shape[-2]
+        num_tokens = hears.tokens or num_rows
+        numbers = num_rows * hears.window_dim + 2 * num_tokens * (hears.dim + self.gloria.dim)
+        return _LATENT_PIXELS_IN_A_TOKEN * numbers / self.gloria.dim / _WIDTHS_IN_A_TOKEN
 
     def process_timestep(
         self,
@@ -172,16 +178,8 @@ class GloriaModel(comfy.model_base.WAN21):
             return None
         frames = noise.shape[2]
         if audio is None:
-            return noise.new_zeros(1, frames, hears.window, hears.feature_dim)
-        if audio.frames.shape[1] != hears.feature_dim:
-            raise AudioError(
-                f"The sound was encoded to {audio.frames.shape[1]} numbers a frame; the model {self.gloria.name!r} "
-                "hears "
-                f"{hears.feature_dim} ({hears.kind}): connect the model to the Audio Encoder, with a wav2vec2 "
-                "encoder "
-                "where the model needs one."
-            )
-        return windows(audio, start, frames).unsqueeze(0)
+            return silent_windows(hears, self.gloria.fps, start, frames).to(noise).unsqueeze(0)
+        return branch_windows(hears, audio, start, frames).unsqueeze(0)
 
     def _in_model_space(self, anchors: AnchorSet, device: torch.device) -> AnchorSet:
         """Normalise anchors for the network. The same set gives the same object, by which a cache knows it again."""

@@ -203,7 +203,7 @@ def test_a_stop_leaves_the_model_as_it_was(patcher: Any) -> None:
 
 def test_sound_that_does_not_fit_is_refused(patcher: Any) -> None:
     wrong = with_audio(text(1), AudioFeatures(torch.zeros(10, 7), 16.0))
-    with pytest.raises(AudioError, match="7 numbers a frame"):
+    with pytest.raises(AudioError, match="7 numbers a row"):
         sample(patcher, wrong, text(2))
     config = tiny(audio=None)
     deaf = host_model.build_patcher(weights(config), config)
