@@ -1,15 +1,20 @@
-"""Nodes for sound: loading speech, and encoding it on the clock of the video."""
+"""Nodes for sound: loading speech, giving a model ears, and encoding sound on the clock of the video."""
 
 from typing import Any
 
 from torch import Tensor
 
 from .host.api import io
+from .host.audio_branch import branch_files, with_branch
+from .host.audio_branch import fingerprint as branch_fingerprint
+from .host.encoders import FileEncoder, encoder_files
 from .host.paths import sound_files
 from .host.sound import BUNDLED, encode_sound, fingerprint, load_sound
 from .sockets import GloriaAudio
 
 _CATEGORY = "Gloria/audio"
+_CONNECTED = "the connected one"
+"""Choice of no encoder file."""
 
 
 class LoadSpeech(io.ComfyNode):
@@ -53,6 +58,65 @@ class LoadSpeech(io.ComfyNode):
         return io.NodeOutput(load_sound(audio))
 
 
+class LoadAudioBranch(io.ComfyNode):
+    """Ears for a video model, from a public file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="GloriaLoadAudioBranch",
+            display_name="Gloria Load Audio Branch",
+            category="Gloria/loaders",
+            description="Lets a video model hear speech: adds the audio branch of FantasyTalking, MultiTalk, "
+            "InfiniteTalk (one speaker), HuMo or Gloria to it. Place it before LoRAs that change the model's parts and "
+            "before nodes that compile it.",
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="The video model that the branch was made for: Wan2.1 I2V 14B for FantasyTalking, "
+                    "MultiTalk and InfiniteTalk, Wan2.1 T2V 14B for HuMo. It is shared, not copied.",
+                ),
+                io.Combo.Input(
+                    "audio_branch",
+                    options=branch_files(),
+                    tooltip="A file of models/diffusion_models or models/model_patches. What it holds is told by its "
+                    "contents, not by its name. It takes 1.7 GB (FantasyTalking) to 5.5 GB (HuMo) of memory beside the "
+                    "model.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="How strongly the sound moves the picture. Raise it a little where lips are lazy (but the "
+                    "sampler's audio guidance first), lower it where faces overact; 0 is deaf. Costs nothing.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="The same model with ears. The one that came in stays as it was."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, audio_branch: str) -> bool | str:
+        """Accept any name: files come and go while the page is open, and loading tells what is wrong."""
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, audio_branch: str, **_others: object) -> str:
+        """Return what changes when the file changes."""
+        return branch_fingerprint(audio_branch)
+
+    @classmethod
+    def execute(cls, model: Any, audio_branch: str, strength: float) -> io.NodeOutput:  # noqa: ANN401 - the host's MODEL
+        """Add the branch."""
+        return io.NodeOutput(with_branch(model, audio_branch, strength))
+
+
 class AudioEncoder(io.ComfyNode):
     """A sound as the model hears it."""
 
@@ -94,9 +158,18 @@ class AudioEncoder(io.ComfyNode):
                 io.AudioEncoder.Input(
                     "audio_encoder",
                     optional=True,
-                    tooltip="A wav2vec2 model from the Audio Encoder Loader, for models that listen through one. "
-                    "Gloria nano "
-                    "needs none.",
+                    tooltip="The encoder that the model's audio branch was trained with, from the Audio Encoder "
+                    "Loader: wav2vec2-base-960h for FantasyTalking, chinese-wav2vec2-base for MultiTalk and "
+                    "InfiniteTalk, whisper-large-v3 for HuMo. Gloria nano needs none.",
+                ),
+                io.Combo.Input(
+                    "encoder_file",
+                    options=[_CONNECTED, *encoder_files()],
+                    default=_CONNECTED,
+                    optional=True,
+                    tooltip="Instead of a connected encoder: a folder of models/audio_encoders as it was downloaded "
+                    "(with its config.json), or a file that the stock loader does not take. Needs the package "
+                    "transformers, which ComfyUI has.",
                 ),
             ],
             outputs=[GloriaAudio.Output(display_name="audio")],
@@ -110,8 +183,11 @@ class AudioEncoder(io.ComfyNode):
         fps: float,
         sync_offset: float,
         audio_encoder: Any = None,  # noqa: ANN401 - the host's AUDIO_ENCODER
+        encoder_file: str = _CONNECTED,
     ) -> io.NodeOutput:
         """Encode the sound."""
+        if encoder_file != _CONNECTED:
+            audio_encoder = FileEncoder(encoder_file)
         waveform: Tensor = audio["waveform"]
         return io.NodeOutput(
             encode_sound(model, waveform, audio["sample_rate"], fps=fps, offset_s=sync_offset, encoder=audio_encoder)

@@ -1,7 +1,7 @@
 """Every node of the pack, in the order in which a workflow uses them."""
 
 from .anchors import AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
-from .audio import AudioEncoder, LoadSpeech
+from .audio import AudioEncoder, LoadAudioBranch, LoadSpeech
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
 from .lora import GloriaLoRA
@@ -12,6 +12,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT,
     Nano,
     NanoCharacter,
+    LoadAudioBranch,
     GloriaLoRA,
     ViewpointAnchor,
     ExpressionAnchor,

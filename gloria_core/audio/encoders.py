@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..errors import AudioError
 from .prepare import SAMPLE_RATE
-from .speech import Whisper
 
 _HEAD = 64
 """Width of an attention head in every published wav2vec 2.0 and Whisper."""
@@ -27,7 +26,7 @@ _HEADS_ABOVE = ("lm_head.", "quantizer.", "project_q.", "project_hid.", "decoder
 """What stands above the networks in files of whole recognisers and of pre-training; not used."""
 
 
-def open_encoder(path: Path) -> "nn.Module | Whisper":
+def open_encoder(path: Path) -> "nn.Module | WhisperStates":
     """Open an audio encoder.
 
     Args:
@@ -83,7 +82,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.items() if not name.startswith(_HEADS_ABOVE)}
 
 
-def _from_weights(transformers: ModuleType, weights: Mapping[str, Tensor], name: str) -> "nn.Module | Whisper":
+def _from_weights(transformers: ModuleType, weights: Mapping[str, Tensor], name: str) -> "nn.Module | WhisperStates":
     if _WAV2VEC_MARK in weights:
         network = transformers.Wav2Vec2Model(_wav2vec_config(transformers, weights))
     elif _WHISPER_STATES in weights:
@@ -153,15 +152,15 @@ def _unknown(name: str, why: str) -> str:
     )
 
 
-def _ready(transformers: ModuleType, network: Any) -> "nn.Module | Whisper":  # noqa: ANN401 - transformers' own
+def _ready(transformers: ModuleType, network: Any) -> "nn.Module | WhisperStates":  # noqa: ANN401 - transformers' own
     network = network.float().eval().requires_grad_(False)
     if network.config.model_type == "wav2vec2":
         return network
-    return _WhisperStates(transformers, getattr(network, "encoder", network))
+    return WhisperStates(transformers, getattr(network, "encoder", network))
 
 
-class _WhisperStates:
-    """Whisper's encoder, from a sound to every state."""
+class WhisperStates:
+    """Whisper's encoder, from a sound to every state; the network may be moved to another device."""
 
     def __init__(self, transformers: ModuleType, encoder: Any) -> None:  # noqa: ANN401 - transformers' own
         self.encoder = encoder
@@ -171,5 +170,5 @@ class _WhisperStates:
         """Encode (samples,) at 16 kHz; returns the embedding, what each layer gives, the last one normed."""
         mel = self.spectra(sound.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
         with torch.no_grad():
-            made = self.encoder(mel, output_hidden_states=True)
+            made = self.encoder(mel.to(self.encoder.device), output_hidden_states=True)
         return list(made.hidden_states)

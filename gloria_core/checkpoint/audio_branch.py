@@ -43,6 +43,8 @@ class AudioBranch:
     """Width D of the tokens that it listens for."""
     num_layers: int
     """Blocks of the model that it was trained in."""
+    fps: float | None
+    """Frame rate that it was trained at; None is the video model's own."""
     num_left_out: int
     """Tensors of a video model in the same file, which are not used."""
 
@@ -58,6 +60,8 @@ class _Family:
     """Regular expressions for whole names, from the part on that is the maker's own, and our names for them."""
     configure: Callable[[Shapes], AudioConfig]
     """Reads the sizes off the shapes; raises KeyError where one is missing."""
+    fps: float
+    """Frame rate of the training."""
 
 
 def _fantasytalking(shapes: Shapes) -> AudioConfig:
@@ -97,6 +101,7 @@ _FAMILIES = (
             (r"(?:proj_model\.)?(proj\.weight|norm\.weight|norm\.bias)", r"audio_embedding.\1"),
         ),
         _fantasytalking,
+        23.0,
     ),
     _Family(
         "HuMo",
@@ -111,6 +116,7 @@ _FAMILIES = (
             (r"audio_proj\.audio_proj_glob_norm\.layer\." + _LEAF, r"audio_embedding.norm.\1"),
         ),
         _humo,
+        25.0,
     ),
     _Family(
         "MultiTalk or InfiniteTalk",
@@ -123,6 +129,7 @@ _FAMILIES = (
             (r"(?:multitalk_)?audio_proj\.(proj1|proj1_vf|proj2|proj3|norm)\." + _LEAF, r"audio_embedding.\1.\2"),
         ),
         _multitalk,
+        25.0,
     ),
 )
 _GLORIA_NAMES = ((r"((?:audio_embedding|blocks\.\d+\.audio_attn)\..+)", r"\1"),)
@@ -173,12 +180,13 @@ def read(path: Path) -> AudioBranch:
         weights=_opened(header, renamed),
         dim=dim,
         num_layers=layers,
+        fps=next((known.fps for known in _FAMILIES if known.name == family), None),
         num_left_out=left_out,
     )
 
 
 def joined(model: ModelConfig, branch: AudioBranch, strength: float = 1.0) -> ModelConfig:
-    """Return a model's configuration with a branch in it, in place of the one that it may have.
+    """Return a model's configuration with a branch in it, in place of the one that it may have, at its frame rate.
 
     Args:
         model: the video model.
@@ -194,7 +202,7 @@ def joined(model: ModelConfig, branch: AudioBranch, strength: float = 1.0) -> Mo
             f"{branch.num_layers} blocks; {model.name!r} has width {model.dim} and {model.num_layers} blocks. Choose "
             f"the video model that it was made for{' (a Wan 14B)' if branch.dim == 5120 else ''}, or another branch."
         )
-    return replace(model, audio=replace(branch.config, strength=strength))
+    return replace(model, fps=branch.fps or model.fps, audio=replace(branch.config, strength=strength))
 
 
 def _family(header: Header) -> tuple[str, tuple[tuple[str, str], ...]]:

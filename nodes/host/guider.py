@@ -231,10 +231,8 @@ def with_options(conditioning: Conditioning, **options: Any) -> Conditioning:  #
 
 
 def without_audio(conditioning: Conditioning) -> Conditioning:
-    """Return a conditioning without our sound."""
-    return [
-        [rows, {k: v for k, v in known.items() if not k.startswith("gloria_audio")}] for rows, known in conditioning
-    ]
+    """Return a conditioning without our sound; where it began stays, for what stands for silence there."""
+    return [[rows, {k: v for k, v in known.items() if k != "gloria_audio"}] for rows, known in conditioning]
 
 
 def with_anchors(conditioning: Conditioning, anchors: AnchorSet) -> Conditioning:

@@ -191,6 +191,7 @@ def test_the_true_shapes_fit_the_true_model(family: str, tmp_path: Path, monkeyp
     model = MODELS["Wan2.1 I2V 14B 480P"]
     config = audio_branch.joined(model, branch, strength=0.5)
     assert config.audio == replace(branch.config, strength=0.5)
+    assert config.fps == {"FantasyTalking": 23.0}.get(family, 25.0)
     dit = GloriaDiT(config, device="meta")
     own = {name: tensor for name, tensor in dit.state_dict().items() if "audio" in name}
     assert {name: tuple(tensor.shape) for name, tensor in branch.weights.items()} == {
@@ -280,7 +281,7 @@ def test_broken_files_are_refused(content: bytes, message: str, tmp_path: Path) 
 def test_a_branch_replaces_the_one_that_is_there() -> None:
     config, _, ours = FAMILIES["MultiTalk"]()
     branch = audio_branch.AudioBranch(
-        family="MultiTalk", config=config, weights=ours, dim=DIM, num_layers=BLOCKS, num_left_out=0
+        family="MultiTalk", config=config, weights=ours, dim=DIM, num_layers=BLOCKS, fps=25.0, num_left_out=0
     )
     before = replace(base_config(), audio=AudioConfig())
     assert audio_branch.joined(before, branch).audio == config

@@ -47,7 +47,7 @@ def _drawn(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
 
 
 def test_mel_features_follow_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=80))
+    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=32))
     made = sound.encode_sound(model, voice(3.0), RATE, fps=0.0, offset_s=0.0)
     assert made.features.fps == 16.0
     assert made.features.frames.shape[0] == 48
@@ -57,7 +57,7 @@ def test_mel_features_follow_the_frames(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_frame_rate_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=80))
+    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=32))
     made = sound.encode_sound(model, voice(3.0), RATE, fps=25.0, offset_s=0.0)
     assert (made.features.fps, made.features.frames.shape[0]) == (25.0, 75)
 
@@ -66,7 +66,7 @@ def test_a_frame_rate_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sync_offset_moves_what_is_heard_and_not_the_sound(
     monkeypatch: pytest.MonkeyPatch, offset_frames: int
 ) -> None:
-    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=80))
+    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=32))
     plain = sound.encode_sound(model, voice(3.0), RATE, fps=0.0, offset_s=0.0)
     moved = sound.encode_sound(model, voice(3.0), RATE, fps=0.0, offset_s=offset_frames / 16)
     assert torch.equal(moved.waveform, plain.waveform)
@@ -94,7 +94,7 @@ def test_a_model_that_needs_an_encoder_says_so(monkeypatch: pytest.MonkeyPatch) 
 def test_a_deaf_model_and_an_empty_sound_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AudioError, match="without ears"):
         sound.encode_sound(Patcher(monkeypatch, None), voice(1.0), RATE, fps=0.0, offset_s=0.0)
-    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=80))
+    model = Patcher(monkeypatch, AudioConfig(kind="mel", feature_dim=32))
     with pytest.raises(AudioError, match="0 s long"):
         sound.encode_sound(model, torch.zeros(1, 1, 0), RATE, fps=0.0, offset_s=0.0)
     with pytest.raises(AudioError, match="sync offset"):
