@@ -5,7 +5,7 @@ were trained on: known pictures at their places, mid grey everywhere else, and t
 that goes on from another one knows the pictures that its prefix decodes to. See docs/decisions/006 and wan.md 3.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.clip_vision
@@ -16,6 +16,7 @@ from torch import Tensor
 from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of
 from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
 from .guider import ChunkPrompts
+from .vae import StreamDecoder
 
 _GREY = 0.5
 
@@ -25,8 +26,9 @@ class ImageChannels:
 
     Args:
         vae: the VAE that belongs to the model.
-        ahead: decodes a prefix in its place of the video (`StreamDecoder.ahead`); asked when all latents before the
-            prefix have been decoded.
+        decoder: the one that the finished latents go through. When a chunk is sampled it has taken all that the chunks
+            before have finished: of a video whose prefixes are held all latents up to the prefix's end, of one whose
+            prefixes are given all up to its beginning.
         last_chunk: index of the chunk that ends the video.
         start: the video's first picture (1, H, W, 3), 0..1, or None.
         end: its last picture, or None. The plan must end with it (`chunks.plan`, ``ends_with_video``).
@@ -37,7 +39,7 @@ class ImageChannels:
     def __init__(
         self,
         vae: comfy.sd.VAE,
-        ahead: Callable[[Tensor], Tensor],
+        decoder: StreamDecoder,
         last_chunk: int,
         *,
         start: Tensor | None = None,
@@ -45,7 +47,7 @@ class ImageChannels:
         clip_start: comfy.clip_vision.Output | None = None,
         clip_end: comfy.clip_vision.Output | None = None,
     ) -> None:
-        self.vae, self.ahead, self.last_chunk = vae, ahead, last_chunk
+        self.vae, self.decoder, self.last_chunk = vae, decoder, last_chunk
         self.start, self.end = start, end
         self.clip_start, self.clip_end = clip_start, clip_end
 
@@ -75,7 +77,9 @@ class ImageChannels:
         if job.prefix is None:
             return None
         num_frames = frames_of(range(job.prefix.shape[2])).stop  # the chunk's own latent 0 holds one picture, not four
-        return self.ahead(job.prefix)[-num_frames:]
+        if job.prefix_mode == PrefixMode.HELD:
+            return self.decoder.latest(num_frames)
+        return self.decoder.ahead(job.prefix)[-num_frames:]
 
 
 def known_pictures(

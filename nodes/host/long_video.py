@@ -15,12 +15,12 @@ from torch import Tensor
 from ...gloria_core.errors import GloriaError, MediaError
 from ...gloria_core.media import VideoWriter
 from ...gloria_core.sampling.chunks import Chunk
-from ...gloria_core.sampling.long_video import FinishedChunk, generate
+from ...gloria_core.sampling.long_video import FinishedChunk, PrefixMode, generate
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
 from .guider import ChunkPrompts, HostChunkSampler, with_anchors, with_audio
 from .image_channels import ImageChannels
 from .progress import VideoProgress, stop_if_interrupted
-from .vae import StreamDecoder
+from .vae import CONTEXT, StreamDecoder
 from .video_job import VideoJob, VideoRequest, prepared
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def make_video(request: VideoRequest) -> VideoResult:
     def on_step(chunk: Chunk, step: int, _num_steps: int) -> None:
         progress.step(chunk.index, min(step + 1, num_steps), _prompt(job, chunk))
 
-    decode = StreamDecoder(request.vae)
+    decode = _decoder(job)
     sampler = HostChunkSampler(
         request.patcher,
         request.sampler,
@@ -113,17 +113,21 @@ def _conditions(job: VideoJob, chunk: Chunk) -> ChunkPrompts:
     return ChunkPrompts(positive, negative)
 
 
-def _image_channels(job: VideoJob, decoder: StreamDecoder) -> ImageChannels | None:
-    """Return what fills the image channels of a model that has them; the whole video goes through ``decoder``.
+def _decoder(job: VideoJob) -> StreamDecoder:
+    """Return the decoder that the whole video goes through."""
+    if job.config.has_image_channels and job.prefix_mode == PrefixMode.HELD:
+        return StreamDecoder(job.request.vae, CONTEXT + job.longest_prefix)  # it decodes prefixes once more
+    return StreamDecoder(job.request.vae)
 
-    A chunk is sampled only after the pieces before it have been decoded, so the decoder stands where the prefix begins.
-    """
+
+def _image_channels(job: VideoJob, decoder: StreamDecoder) -> ImageChannels | None:
+    """Return what fills the image channels of a model that has them."""
     if not job.config.has_image_channels:
         return None
     request = job.request
     return ImageChannels(
         request.vae,
-        decoder.ahead,
+        decoder,
         job.chunks[-1].index,
         start=job.start_picture,
         end=job.end_picture,

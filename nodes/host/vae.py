@@ -17,6 +17,9 @@ from ...gloria_core.sampling.chunks import STRIDE
 from ...gloria_core.types import Anchor, AnchorSet
 from ..sockets import AnchorPicture
 
+CONTEXT = 8
+"""Latents that a stream of a convolutional VAE leans on; see ``StreamDecoder``."""
+
 _SPATIAL = 8
 
 
@@ -124,12 +127,12 @@ class StreamDecoder:
     Args:
         vae: a causal video VAE: its first latent decodes to one frame, every later one to four.
         context: latents decoded again before each piece and thrown away, which is what they cost. The nano codec needs
-            one, because its latents are independent; any other VAE gets 8 unless told otherwise.
+            one, because its latents are independent; any other VAE gets ``CONTEXT`` unless told otherwise.
     """
 
     def __init__(self, vae: comfy.sd.VAE, context: int | None = None) -> None:
         self.vae = vae
-        self.context = context or (1 if isinstance(vae, NanoVAE) else 8)
+        self.context = context or (1 if isinstance(vae, NanoVAE) else CONTEXT)
         self._before: Tensor | None = None
 
     def __call__(self, latents: Tensor) -> NDArray[np.uint8]:
@@ -149,6 +152,14 @@ class StreamDecoder:
             return self.vae.decode(latents)[0]
         frames = self.vae.decode(torch.cat([self._before, latents], dim=2))[0]
         return frames[STRIDE * (self._before.shape[2] - 1) + 1 :]
+
+    def latest(self, num_frames: int) -> Tensor:
+        """Decode the last latents that were taken once more and return their last frames (F, H, W, 3), 0..1.
+
+        Right only for fewer frames than ``context`` latents hold; the more so the fewer.
+        """
+        assert self._before is not None  # asked for after a piece
+        return self.vae.decode(self._before)[0][-num_frames:]
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

@@ -94,6 +94,11 @@ class VideoJob:
         """How the weights take up the latents before a chunk."""
         return PrefixMode(self.config.prefix)
 
+    @property
+    def longest_prefix(self) -> int:
+        """Latent frames of the longest prefix; 0 in a video of one chunk."""
+        return max(chunk.num_prefix for chunk in self.chunks)
+
     def start_latents(self) -> Tensor | None:
         """Encode the start picture (1, C, 1, h, w) where it is held; None where it is given or there is none."""
         if self.start_picture is None or self.prefix_mode == PrefixMode.GIVEN:

@@ -146,7 +146,8 @@ def test_a_36_channel_model_that_holds_its_prefix_sees_it_in_both_places(
 ) -> None:
     patcher = ours(tiny("i2v_a14b", prefix="held"))
     inputs = Inputs(patcher)
-    make(tmp_path, patcher, vae, start_image=picture(32, seed=3), prefix_latents=OVERLAP, **THREE_CHUNKS)
+    start = picture(32, seed=3)
+    video = make(tmp_path, patcher, vae, start_image=start, prefix_latents=OVERLAP, **THREE_CHUNKS)
     assert [job.prefix.shape[2] for job, _ in chunks] == [1, 2, 2]
     for index, (x, _, kwargs) in enumerate(inputs.calls):
         held = 1 if index < 3 else 2
@@ -154,6 +155,11 @@ def test_a_36_channel_model_that_holds_its_prefix_sees_it_in_both_places(
         assert torch.allclose(x[:, :16, :held], x[:, 20:, :held], atol=1e-5)
         assert (x[:, 16:20, :held] == 1).all()
         assert (x[:, 16:20, held:] == 0).all()
+    ends = [vae.decode(video[:, :, :stop])[0][-5:] for stop in (6, 10)]  # the prefixes of two, decoded in their places
+    for shown, pictures in zip(inputs.image_channels(), [start, *ends], strict=True):
+        image, mask = known_pictures(vae, (1, 16, LENGTH, 4, 4), pictures, None)
+        filler = as_shown(patcher, {"concat_latent_image": image, "concat_mask": mask}, LENGTH)[:, OVERLAP:]
+        assert torch.allclose(shown[:, OVERLAP:], filler, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["t2v", "ti2v_5b"])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from gloria_pack.gloria_core.errors import MediaError
 from gloria_pack.gloria_core.sampling.chunks import plan
 from gloria_pack.gloria_core.sampling.long_video import FinishedChunk
+from gloria_pack.nodes import sample
 from gloria_pack.nodes.host import long_video
+from gloria_pack.nodes.host.nano import load_nano
+from gloria_pack.nodes.sample_inputs import long_sampler_inputs
 from safetensors.torch import load_file
 
 
@@ -43,3 +47,31 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(MediaError, match="could not be written"):
         long_video.save_latents(tmp_path / "taken", finished(), "happy")
+
+
+SINCE_THE_FIRST_RELEASE = ["model_low_noise", "boundary", "clip_vision_output", "end_image", "clip_vision_end_image"]
+
+
+def widgets() -> dict[str, Any]:
+    """What a saved workflow of the first release holds."""
+    known = {one.id: one.default for one in long_sampler_inputs() if getattr(one, "default", None) is not None}
+    return {name: value for name, value in known.items() if name not in SINCE_THE_FIRST_RELEASE}
+
+
+def test_inputs_that_came_later_stand_last() -> None:
+    names = [one.id for one in long_sampler_inputs()]
+    assert names[-len(SINCE_THE_FIRST_RELEASE) :] == SINCE_THE_FIRST_RELEASE
+    assert all(one.optional for one in long_sampler_inputs()[-len(SINCE_THE_FIRST_RELEASE) :])
+
+
+def test_every_input_reaches_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("folder_paths.output_directory", str(tmp_path))
+    model, _, vae = load_nano("as trained")
+    given = {**widgets(), "model": model, "vae": vae, "anchors": "anchors", "positive": [], "seconds": 2.0}
+    old = sample._request(given, "8")
+    assert (old.low_noise, old.boundary, old.clip_start, old.end_image, old.clip_end) == (None, 0.0, None, None, None)
+    assert old.prompts.conditioning == {"": []}
+    assert (old.seconds, old.chunk_latents, old.prefix_latents, len(old.sigmas)) == (2.0, 0, 4, 9)
+    later = dict(zip(SINCE_THE_FIRST_RELEASE, ["low", 0.875, "clip", "end", "clip of the end"], strict=True))
+    new = sample._request({**given, **later}, "8")
+    assert [new.low_noise, new.boundary, new.clip_start, new.end_image, new.clip_end] == list(later.values())
