@@ -59,7 +59,7 @@ def row_features(
     sound = mono(waveform, sample_rate)
     sound = (sound - sound.mean()) / (sound.var(correction=0) + 1e-7).sqrt()
     states = _transformed(network, _convolved(network, sound, device))
-    return AudioFeatures(states[-1][0].float().cpu(), fps, rows_per_second=WAV2VEC_RATE)
+    return AudioFeatures(states[-1][0], fps, rows_per_second=WAV2VEC_RATE)
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def layer_features(
     sound = normalised_loudness(mono(waveform, sample_rate), SAMPLE_RATE)
     convolved = _stretched(_convolved(network, sound, device)[0], _trained_rows(sound))
     states = _transformed(network, convolved[None])
-    rows = torch.cat([state[0].float().cpu() for state in states], dim=1)  # (N, layers * C)
+    rows = torch.cat([state[0] for state in states], dim=1)  # (N, layers * C)
     return AudioFeatures(_on_frames(rows, fps, num_frames), fps)
 
 
@@ -215,13 +215,13 @@ def _pieces(sound: Tensor, layers: Sequence[Any]) -> Iterable[Tensor]:
 
 
 def _statistics(pieces: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (1, C, 1) over the time of pieces (1, C, n), summed up exactly enough for an hour."""
+    """Return mean and variance (1, C, 1) over the time of pieces (1, C, n), in float64 on the CPU."""
     number, total, squares = 0, torch.zeros(()), torch.zeros(())
     for piece in pieces:
-        wide = piece.double()
-        number += piece.shape[2]
-        total = total.to(wide) + wide.sum(2, keepdim=True)
-        squares = squares.to(wide) + wide.square().sum(2, keepdim=True)
+        length = piece.shape[2]
+        number += length
+        total = total + length * piece.mean(2, keepdim=True).cpu().double()
+        squares = squares + length * piece.square().mean(2, keepdim=True).cpu().double()
     mean = total / number
     return mean, (squares / number - mean.square()).clamp_min(0)
 
@@ -238,11 +238,11 @@ def _normed(x: Tensor, layer: Any, statistics: tuple[Tensor, Tensor] | None) -> 
 
 
 def _transformed(network: Any, rows: Tensor) -> list[Tensor]:  # noqa: ANN401 - the host's or transformers' own
-    """Run wav2vec's transformer over (1, N, C); return what each of its layers gives (1, N, A)."""
+    """Run wav2vec's transformer over (1, N, C); return what each of its layers gives (1, N, A), float32 on the CPU."""
     states: list[Tensor] = []
 
     def keep(_layer: nn.Module, _given: object, made: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple of one
-        states.append(made[0] if isinstance(made, tuple) else made)
+        states.append((made[0] if isinstance(made, tuple) else made).float().cpu())
 
     hooks = [layer.register_forward_hook(keep) for layer in network.encoder.layers]
     try:
@@ -251,4 +251,4 @@ def _transformed(network: Any, rows: Tensor) -> list[Tensor]:  # noqa: ANN401 - 
     finally:
         for hook in hooks:
             hook.remove()
-    return [*states[:-1], last]  # the large models norm the last state once more
+    return [*states[:-1], last.float().cpu()]  # the large models norm the last state once more

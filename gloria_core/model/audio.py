@@ -148,7 +148,8 @@ class AudioAttention(nn.Module):
             x: what queries come from (B, L, D): the text attention's queries where they are shared; its normed tokens;
                 or, in the sequential placement, the tokens themselves.
             audio: audio tokens (B, T, S, D_audio).
-            num_tokens: tokens T*n at the start of x that belong to the video; the others hear nothing.
+            num_tokens: tokens T*n at the start of x that belong to the video, with its clean prefix where both are one
+                sequence; the others (anchors, references) hear nothing.
             options: the host's, for the attention callable.
 
         Returns:
