@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 from .errors import ConfigError
 from .types import EXPRESSIONS, VIEWS, AnchorRole
@@ -16,7 +16,26 @@ def _from_mapping(cls: type[T], values: dict[str, Any]) -> T:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{cls.__name__} has no field {', '.join(unknown)}; it has: {', '.join(sorted(known))}.")
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name in values and not _fits(values[f.name], f.type):
+            kind = _KINDS.get(f.type, "of another kind")
+            raise ConfigError(f"{cls.__name__}.{f.name} is {str(values[f.name])[:80]!r}; it must be {kind}.")
     return cls(**values)
+
+
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401 - parsed JSON and an annotation
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return True  # the class itself knows its choices
+    if get_origin(kind) is tuple:
+        right_length = parts[-1] is Ellipsis or len(parts) == len(value)
+        return right_length and all(_fits(item, parts[0]) for item in value)
+    if float in (kind, *parts):
+        kind = int | kind
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,6 +303,8 @@ class ModelConfig:
             values["audio"] = _from_mapping(AudioConfig, values["audio"])
         for name in ("patch_size", "latent_std"):
             if name in values:
+                if not isinstance(values[name], list | tuple):
+                    raise ConfigError(f"{cls.__name__}.{name} is {values[name]!r}; it must be a list of numbers.")
                 values[name] = tuple(values[name])
         return _from_mapping(cls, values)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
@@ -51,10 +52,10 @@ def own_config(header: Header) -> ModelConfig | None:
         return None
     try:
         return ModelConfig.from_json(text)
-    except (ConfigError, TypeError, ArithmeticError) as error:
+    except (ConfigError, ArithmeticError) as error:
         raise CheckpointError(
-            f"The configuration in {header.path.name} is not one of this version ({error}). If the file is newer than "
-            "this pack, update the pack; otherwise download the file again."
+            f"The configuration in {header.path.name} is not one of this version ({str(error)[:400]}). If the file is "
+            "newer than this pack, update the pack; otherwise download the file again."
         ) from error
 
 
@@ -71,7 +72,7 @@ def detect_config(shapes: Shapes, header: Header) -> ModelConfig:
     what = header.path.name
     _require(shapes, header)
     dim = shapes["head.modulation"][-1]
-    if dim % _HEAD_DIM or not dim:
+    if dim % _HEAD_DIM:
         raise CheckpointError(
             f"{what} has tokens of width {dim}; Wan's are multiples of {_HEAD_DIM}. It is no Wan model, or a Gloria "
             "model that has lost the configuration in its header: choose the file as Gloria saved it."
@@ -92,7 +93,7 @@ def detect_config(shapes: Shapes, header: Header) -> ModelConfig:
     }
     family = _family(sizes, header)
     try:
-        return replace(family, **sizes, name=header.path.stem)
+        return replace(family, **sizes, name=_title(header.path))
     except ConfigError as error:
         raise CheckpointError(f"The shapes in {what} make no model: {error}") from error
 
@@ -145,9 +146,14 @@ def _unknown_kind(sizes: Mapping[str, Any], what: str) -> str:
 
 
 def _called(header: Header) -> str:
-    """Return what the file is called by people: its name, or its folders' where the name says nothing."""
-    path = header.path
-    title = header.metadata.get("general.name", "")
-    own = path.name.split(".safetensors")[0]
-    folders = " ".join(part.name for part in path.parents[:2]) if _USUAL_NAME.fullmatch(own) or path.is_dir() else ""
-    return f"{own} {folders} {title}"
+    """Return what people call the model: the file's name and the title in its notes."""
+    return f"{_title(header.path)} {header.metadata.get('general.name', '')}"
+
+
+def _title(path: Path) -> str:
+    """Return a file's name without its ending, with its folders' where the name says nothing of the model."""
+    own = path.name.split(".safetensors")[0] if ".safetensors" in path.name else path.stem
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() or _USUAL_NAME.fullmatch(own):
+        return f"{folder.parent.name}/{folder.name}"
+    return own

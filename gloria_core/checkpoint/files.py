@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -65,7 +65,8 @@ def read_tensors(header: Header, names: Sequence[str]) -> Iterator[tuple[str, Te
     """Give tensors by the names in the file, mapped: a weight is read from the disk when it is first used.
 
     Raises:
-        CheckpointError: the container is GGUF, whose weights only its own reader can unpack, or the file was changed.
+        CheckpointError: the container is GGUF, whose weights only its own reader can unpack, or the file was changed
+            after its header was read.
     """
     if header.container == "gguf":
         raise CheckpointError(
@@ -77,16 +78,21 @@ def read_tensors(header: Header, names: Sequence[str]) -> Iterator[tuple[str, Te
         yield from ((name, content[name]) for name in names)
         return
     for path in header.files:
-        with safe_open(path, framework="pt") as file:
-            for name in names:
-                if header.tensors[name].file == path:
-                    yield name, file.get_tensor(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in names:
+                    if header.tensors[name].file == path:
+                        yield name, file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path.name} changed while it was read ({error}); wait until its download is complete, and try again."
+            ) from error
 
 
 def some(names: Sequence[str]) -> str:
     """Return the first ten names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(name[:100] for name in names[:_SHOWN]) + more
 
 
 def _container(path: Path) -> str:
@@ -131,6 +137,11 @@ def _shards(path: Path) -> Shards:
 def _of_folder(path: Path) -> Shards:
     """Find the one model in a folder: of shards, of one file, or below ``transformer`` in a Diffusers pipeline."""
     inner = path / "transformer"
+    if inner.is_dir() and (path / "transformer_2").is_dir():
+        raise CheckpointError(
+            f"The folder {path.name} holds two experts: choose its folder transformer (high noise) or transformer_2 "
+            "(low noise), each with a loader of its own."
+        )
     for folder in (path, inner):
         indices, files = sorted(folder.glob(f"*{_INDEX}")), sorted(folder.glob("*.safetensors"))
         if len(indices) == 1:
@@ -141,9 +152,9 @@ def _of_folder(path: Path) -> Shards:
         if files:
             raise CheckpointError(f"The folder {path.name} holds {len(files)} weights files; choose one of them: "
                                   f"{some([file.name for file in files])}.")  # fmt: skip
-    raise CheckpointError(
-        f"The folder {path.name} holds no weights; choose one with a .safetensors file or its parts and index.json."
-    )
+    inside = sorted(part.name for part in path.iterdir() if part.is_dir())
+    instead = f"perhaps one of its own: {some(inside)}" if inside else "one with .safetensors files"
+    raise CheckpointError(f"The folder {path.name} holds no weights of a model; choose another, {instead}.")
 
 
 def _of_index(path: Path) -> Shards:

@@ -124,5 +124,6 @@ def refusal(names: Iterable[str], what: str) -> CheckpointError:
     kind = recognise(names, KINDS)
     if kind:
         return CheckpointError(f"{what} is {kind.what}: {kind.advice}")
-    held = f"its {len(names)} tensors are called {some(names)}" if names else "it holds no tensor at all"
+    count = "its only tensor is" if len(names) == 1 else f"its {len(names)} tensors are"
+    held = f"{count} called {some(names)}" if names else "it holds no tensor at all"
     return CheckpointError(f"{what} is not a Gloria checkpoint and no Wan model: {held}. Choose another file.")

@@ -21,18 +21,17 @@ DTYPES: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "F8_E8M0": torch.float8_e8m0fnu,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
 """What safetensors calls the types of numbers."""
+
+Place = tuple[int, int]
+"""First byte of a tensor's data, and the first behind it, counted from the header's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str
         file.seek(8)
         text = file.read(length)
     tensors, metadata = _parsed(text, path)
-    end = 8 + length + max((stop for _, stop in tensors.values()), default=0)
+    end = 8 + length + max((place[1] for _, place in tensors.values()), default=0)
     if end > size:
         raise CheckpointError(_cut(path, size, end))
     if end < size:
@@ -98,15 +97,28 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str
             f"{path.name} has {size:,} bytes, but its header accounts for {end:,} only: two downloads were mixed. "
             "Download it again."
         )
+    _check_places({name: place for name, (_, place) in tensors.items()}, path)
     return {name: info for name, (info, _) in tensors.items()}, metadata
+
+
+def _check_places(places: Mapping[str, Place], path: Path) -> None:
+    """Raise where two tensors share bytes or bytes belong to none: the format forbids both."""
+    expected = 0
+    for name, (start, stop) in sorted(places.items(), key=lambda item: item[1]):
+        if start != expected:
+            raise CheckpointError(
+                f"The header of {path.name} is broken at {name[:100]!r}: its data begins at {start:,} instead of "
+                f"{expected:,}. Download the file again."
+            )
+        expected = stop
 
 
 def _cut(path: Path, size: int, wanted: int) -> str:
     return f"{path.name} was cut: it has {size:,} bytes, and its header tells of {wanted:,}. Copy or download it again."
 
 
-def _parsed(text: bytes, path: Path) -> tuple[dict[str, tuple[TensorInfo, int]], dict[str, str]]:
-    """Return each tensor with the end of its data, and the notes."""
+def _parsed(text: bytes, path: Path) -> tuple[dict[str, tuple[TensorInfo, Place]], dict[str, str]]:
+    """Return each tensor with the place of its data, and the notes."""
     try:
         content = json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
@@ -127,25 +139,29 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _info(name: str, entry: Any, path: Path) -> tuple[TensorInfo, int]:  # noqa: ANN401 - parsed JSON
+def _info(name: str, entry: Any, path: Path) -> tuple[TensorInfo, Place]:  # noqa: ANN401 - parsed JSON
     def broken(why: str) -> CheckpointError:
-        return CheckpointError(f"The header of {path.name} is broken at {name!r}: {why}. Download the file again.")
+        return CheckpointError(
+            f"The header of {path.name} is broken at {name[:100]!r}: {why}. Download the file again."
+        )
 
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
         raise broken("a tensor needs a type, a shape and a place")
     shape, place = entry["shape"], entry["data_offsets"]
     if not _are_sizes(shape) or not _are_sizes(place) or len(place) != 2:
-        raise broken(f"its shape {shape} or its place {place} is not made of whole numbers")
+        raise broken(f"its shape {str(shape)[:80]} or its place {str(place)[:80]} is not made of whole numbers")
     if entry["dtype"] not in DTYPES:
         raise CheckpointError(
-            f"{path.name} stores {name!r} as {entry['dtype']}, which this version does not read. Choose a file in "
-            "float32, float16, bfloat16 or float8."
+            f"{path.name} stores {name[:100]!r} as {str(entry['dtype'])[:20]}, which this version does not read. Take "
+            "a file in float32, float16, bfloat16 or float8."
         )
     info = TensorInfo(tuple(shape), DTYPES[entry["dtype"]], path)
     wanted = info.num_numbers * info.dtype.itemsize
     if place[1] - place[0] != wanted:
-        raise broken(f"its shape {shape} needs {wanted:,} bytes, and its place {place} has {place[1] - place[0]:,}")
-    return info, place[1]
+        raise broken(
+            f"its shape {str(shape)[:80]} needs {wanted:,} bytes, and its place {place} has {place[1] - place[0]:,}"
+        )
+    return info, (place[0], place[1])
 
 
 def _are_sizes(values: Any) -> bool:  # noqa: ANN401 - parsed JSON

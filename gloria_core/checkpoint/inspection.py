@@ -112,7 +112,12 @@ def _check_whole(names: Names, header: Header, config: ModelConfig, foreign: tup
             f"The configuration in {what} tells of {config.num_layers} blocks, and the file has {len(header.tensors)} "
             "tensors. Download it again."
         )
-    wanted = model_shapes(config)
+    try:
+        wanted = model_shapes(config)
+    except RuntimeError as error:  # torch on sizes below zero or beyond all memory
+        raise CheckpointError(
+            f"The sizes in {what} make no model ({str(error).splitlines()[0][:200]}). Download it again."
+        ) from error
     given = {ours: header.tensors[name].shape for name, ours in names.weights.items()}
     missing, unknown = sorted(wanted.keys() - given.keys()), sorted([*(given.keys() - wanted.keys()), *foreign])
     other = [

@@ -11,13 +11,15 @@ PREFIX = "diffusion_model."
 """Stands before the transformer's own names in a Gloria file, as LoRA files and the host have it."""
 
 _LANDMARKS = (
-    "patch_embedding.weight",
     "head.modulation",
     "head.modulation.weight",
     "condition_embedder.time_proj.weight",
 )
 """Names that only a Wan transformer has: what stands before them stands before all of its names. In the wild:
 ``model.diffusion_model.``, ``diffusion_model.``, ``model.``, ``transformer.``, ``module.``, or nothing."""
+
+_SHARED_LANDMARK = "patch_embedding.weight"
+"""A name that CLIP has too; Wan where ``blocks`` stand beside it, even if another landmark was lost."""
 
 _COMPANIONS = re.compile(
     r"(first_stage_model|vae|text_encoders?|cond_stage_model|conditioner|clip_vision|audio_encoder|model_ema|codec|"
@@ -65,11 +67,13 @@ def find_prefix(names: Iterable[str], what: str) -> str | None:
     Raises:
         CheckpointError: the file holds several, such as weights and their running average.
     """
-    found = set()
-    for name in names:
-        for mark in _LANDMARKS:
-            if name == mark or name.endswith(f".{mark}"):
-                found.add(name.removesuffix(mark))
+    names = list(names)
+    found = _before(_LANDMARKS, names)
+    found |= {
+        prefix
+        for prefix in _before((_SHARED_LANDMARK,), names)
+        if any(name.startswith(f"{prefix}blocks.") for name in names)
+    }
     found = {prefix for prefix in found if not _COMPANIONS.match(prefix)}
     if len(found) > 1:
         raise CheckpointError(
@@ -77,6 +81,10 @@ def find_prefix(names: Iterable[str], what: str) -> str | None:
             "is meant cannot be told. Save one of them alone."
         )
     return found.pop() if found else None
+
+
+def _before(marks: Iterable[str], names: Iterable[str]) -> set[str]:
+    return {name.removesuffix(mark) for name in names for mark in marks if name == mark or name.endswith(f".{mark}")}
 
 
 def sort_names(names: Iterable[str], prefix: str, what: str) -> Names:

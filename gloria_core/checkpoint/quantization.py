@@ -54,7 +54,11 @@ def read_quantization(header: Header, names: Names, helpers: Mapping[str, Tensor
         return Quantization(kind="gguf", layers={ours.removesuffix(".weight"): label for ours, label in blocks.items()})
     stored = {ours: header.tensors[name] for name, ours in names.weights.items()}
     _refuse_integers(stored, what)
-    small = {ours.removesuffix(".weight"): FLOAT8[t.dtype] for ours, t in stored.items() if t.dtype in FLOAT8}
+    small = {
+        ours.removesuffix(".weight"): FLOAT8[t.dtype]
+        for ours, t in stored.items()
+        if t.dtype in FLOAT8 and ours.endswith(".weight") and len(t.shape) > 1
+    }
     scales = {name: ours for name, ours in names.helpers.items() if not ours.endswith(".comfy_quant")}
     kind, told = _told_formats(header, names, helpers, scaled=bool(scales))
     if kind == "none":

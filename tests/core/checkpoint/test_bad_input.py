@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gloria_core.checkpoint import inspect, read_checkpoint, read_config
+from gloria_core.checkpoint import inspect, open_weights, read_checkpoint, read_config
 from gloria_core.config import ModelConfig
 from gloria_core.errors import CheckpointError, GloriaError
 
@@ -148,6 +148,8 @@ FILES = {
     "shape too large": (lambda b: b.header(entry(shape=[2, 10**12]), 16),
                         r"'a'.*needs 8,000,000,000,000 bytes.*has 16"),
     "place outside": (lambda b: b.header(entry(data_offsets=[10**9, 10**9 + 16]), 16), r"was cut.*1,000,000,"),
+    "places that overlap": (lambda b: b.header(entry() | {"b": entry()["a"] | {"data_offsets": [8, 24]}}, 24),
+                            r"broken at 'b': its data begins at 8 instead of 16"),
     "unknown type": (lambda b: b.header(entry(dtype="F4"), 16), r"stores 'a' as F4.*Choose a file in float32"),
     "a name twice": (lambda b: b.header(b'{"a":{},"a":{}}'), r"'a' stands there twice"),
     "notes no text": (lambda b: b.header({"__metadata__": {"x": 3}}), r"notes in the header of .* are not text"),
@@ -176,7 +178,8 @@ OTHERS = {
     "UMT5": (("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
              r"T5 text encoder: .*Load CLIP, type wan"),
     "UMT5 of Wan": (("token_embedding.weight", "blocks.0.pos_embedding.embedding.weight"), r"T5 text encoder"),
-    "CLIP vision": (("vision_model.encoder.layers.0.mlp.fc1.weight",), r"CLIP vision encoder: .*Load CLIP Vision"),
+    "CLIP vision": (("vision_model.embeddings.patch_embedding.weight", "vision_model.encoder.layers.0.mlp.fc1.weight"),
+                    r"CLIP vision encoder: .*Load CLIP Vision"),
     "CLIP text": (("text_model.encoder.layers.0.mlp.fc1.weight",), r"CLIP text encoder"),
     "wav2vec2": (("wav2vec2.feature_extractor.conv_layers.0.conv.weight",),
                  r"wav2vec2 audio encoder: .*Load Audio Encoder"),
@@ -248,8 +251,14 @@ MODELS = {
     "told, but not so": (lambda b: quant_note(b, {"layers": {"blocks.0.ffn.0": "float8_e4m3fn"}}),
                          r"its weight is not float8"),
     "foreign configuration": (lambda b: b.gloria(colour="red"), r"no field colour.*update the pack"),
-    "configuration of words": (lambda b: b.gloria(dim="wide"), r"not one of this version.*update the pack"),
-    "configuration of lists": (lambda b: b.gloria(num_heads=0), r"not one of this version"),
+    "a width of words": (lambda b: b.gloria(dim="wide"), r"ModelConfig\.dim is 'wide'; it must be a whole number"),
+    "a width of halves": (lambda b: b.gloria(dim=128.5), r"ModelConfig\.dim is '128\.5'; it must be a whole number"),
+    "anchors that are a number": (lambda b: b.gloria(anchors=3), r"ModelConfig\.anchors is '3'"),
+    "a patch of two": (lambda b: b.gloria(patch_size=[1, 2]), r"ModelConfig\.patch_size is '\(1, 2\)'"),
+    "a patch of one": (lambda b: b.gloria(patch_size=1), r"ModelConfig\.patch_size is 1; it must be a list"),
+    "no heads": (lambda b: b.gloria(num_heads=0), r"not one of this version.*update the pack"),
+    "a negative width": (lambda b: b.gloria(ffn_dim=-3), r"sizes in bad\.safetensors make no model"),
+    "a width beyond memory": (lambda b: b.gloria(ffn_dim=2**61), r"sizes in bad\.safetensors make no model"),
     "configuration no JSON": (lambda b: b.save(b.good(), "bad.safetensors", {"gloria.config": "["}), r"is not JSON"),
     "a billion blocks": (lambda b: b.gloria(num_layers=10**9), r"tells of 1000000000 blocks, and the file has 69"),
     "another configuration": (lambda b: b.gloria(num_layers=3), r"27 of 96 weights are missing"),
@@ -302,6 +311,27 @@ def test_relatives_that_do_not_run_here(case: str, bench: Bench) -> None:
 def test_models_that_are_incomplete_or_contradict_themselves(case: str, bench: Bench) -> None:
     make, pattern = MODELS[case]
     refused(make(bench), pattern)
+
+
+def test_a_pipeline_of_two_experts(bench: Bench) -> None:
+    for folder in ("transformer", "transformer_2"):
+        bench.save(bench.good(), f"{folder}/diffusion_pytorch_model.safetensors")
+    refused(bench.folder, r"two experts: choose its folder transformer \(high noise\) or transformer_2 \(low noise\)")
+    assert inspect(bench.folder / "transformer_2").config.name.endswith("/transformer_2")
+
+
+def test_a_folder_of_folders(bench: Bench) -> None:
+    bench.save(bench.good(), "high_noise_model/diffusion_pytorch_model.safetensors")
+    refused(bench.folder, r"holds no weights of a model; choose another, perhaps one of its own: high_noise_model")
+    assert inspect(bench.folder / "high_noise_model").config.family == "Wan2.2 T2V A14B"
+
+
+def test_a_file_that_changes_under_the_reader(bench: Bench) -> None:
+    path = bench.save(bench.good(), "bad.safetensors")
+    found = inspect(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors changed while it was read"):
+        open_weights(found)
 
 
 def test_a_folder_of_two_models(bench: Bench) -> None:
