@@ -58,6 +58,8 @@ def load_model(name: str, attention: str, weight_dtype: str = "default") -> comf
     quantization = inspection.quantization
     _log.info("%s is a %s; weights: %s, %s.", name, config.family, inspection.dtype, quantization.kind)
     if quantization.kind == "gguf":
+        if weight_dtype != WEIGHT_DTYPES[0]:
+            _log.warning("%s is quantised already; weight_dtype %s changes nothing.", name, weight_dtype)
         weights, types = read_gguf(inspection, GloriaSupport(config).supported_inference_dtypes)
         return gguf_patcher(new_patcher(build_model(weights, config, types)))
     if weight_dtype == "fp8_e4m3fn_fast" and quantization.full_precision:

@@ -64,7 +64,7 @@ def build_model(state_dict: Mapping[str, Tensor], config: ModelConfig, types: We
     network, offload = model.diffusion_model, comfy.model_management.unet_offload_device()
     by_layer = {f"{name}.weight" if name in support.tables else name: value for name, value in state_dict.items()}
     kept = in_types(by_layer, network, types)
-    if comfy.utils.DISABLE_MMAP:  # the user's own setting: no weight may be a page of a file
+    if getattr(comfy.utils, "DISABLE_MMAP", False):  # the user's own setting: no weight may be a page of a file
         kept = {name: weight.clone() if weight is by_layer[name] else weight for name, weight in kept.items()}
     model.mapped = frozenset(weight.data_ptr() for name, weight in kept.items() if weight is by_layer[name])
     network.load_state_dict(kept, strict=False, assign=True)  # strictness: see _check_fit

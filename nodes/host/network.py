@@ -29,8 +29,8 @@ class HostDiT(GloriaDiT):
     ) -> None:
         super().__init__(gloria, operations=Layers(operations), attention=host_attention, device=device, dtype=dtype)
         for module in self.modules():
-            if isinstance(module, torch.nn.Embedding):
-                module.bias = None  # the host's casts look for it, and its constructor may not have said so
+            if isinstance(module, torch.nn.Embedding) and not hasattr(module, "bias"):
+                module.register_parameter("bias", None)  # the host's casts look for it
 
     def forward(
         self,

@@ -101,7 +101,7 @@ def in_types(weights: Mapping[str, Tensor], network: nn.Module, types: WeightTyp
         dtype = wanted.get(name, weight.dtype)
         if dtype == types.stored:
             dtype = types.kept_in(weight.dtype, name in matrices)
-        if name.endswith(SCALE) or name.removesuffix("weight") + SCALE in weights or hasattr(weight, "tensor_type"):
-            dtype = weight.dtype  # quantised: its numbers mean something by their scale alone
+        if name.removesuffix("weight") + SCALE in weights or hasattr(weight, "tensor_type"):
+            dtype = weight.dtype  # scaled, or a GGUF's: the numbers as stored mean nothing by themselves
         kept[name] = weight if weight.dtype == dtype else weight.to(dtype)
     return kept
