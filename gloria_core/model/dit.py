@@ -157,22 +157,20 @@ class GloriaDiT(nn.Module):
         cache: AnchorCache | None,
     ) -> Tensor:
         """Run video and anchors as one sequence in which all see all (the paper's way)."""
-        video, grid = self._patchify(x)
-        tokens, tables = [video], [self._video_rope(0, grid, given, x.device)]
-        lengths = self._run_lengths(steps, grid)
-        for anchor in anchors:
-            token, anchor_grid = self._patchify(self._anchor_input(anchor.latent, x))
-            tokens.append(repeat_batch(token, x.shape[0]))
-            tables.append(self._rope(self.config.anchors.position(anchor.role, anchor.slot), anchor_grid, x.device))
+        grid = self._grid(x)
+        tables, lengths = [self._video_rope(0, grid, given, x.device)], self._run_lengths(steps, grid)
+        inputs = [self._anchor_input(anchor.latent, x) for anchor in anchors]
+        for anchor, latent in zip(anchors, inputs, strict=True):
+            size = self._grid(latent)
+            tables.append(self._rope(self.config.anchors.position(anchor.role, anchor.slot), size, x.device))
             shared = self.config.anchors.timestep == "shared"
             steps = torch.cat([steps, steps[:, -1:] if shared else torch.zeros_like(steps[:, :1])], dim=1)
-            lengths.append(token.shape[1])
-        time, modulation = self._modulation(steps, lengths, video.dtype)
-        count = video.shape[1]
+            lengths.append(prod(size))
+        time, modulation = self._modulation(steps, lengths, x.dtype)
         heard = given.audio.shape[1] * grid[1] * grid[2] if given.audio is not None else 0
         given = replace(given, num_audio_tokens=heard)
-        out = self._run_blocks(torch.cat(tokens, dim=1), modulation, torch.cat(tables), None, given)
-        return unpatchify(self.head(out, time)[:, :count], grid, self.patch_size)
+        out = self._run_blocks(self._sequence(x, inputs), modulation, torch.cat(tables), None, given)
+        return unpatchify(self.head(out, time)[:, : prod(grid)], grid, self.patch_size)
 
     def _cached(
         self,
@@ -188,20 +186,21 @@ class GloriaDiT(nn.Module):
         if num_prefix:
             prefix = cache.prefix(num_prefix, x.shape[0]) if cache else None
             if prefix is None:
-                tokens, grid = self._patchify(x[:, :, :num_prefix])
-                prefix = self._encode_clean(tokens, self._video_rope(0, grid, given, x.device), foreign)
+                clean = x[:, :, :num_prefix]
+                table = self._video_rope(0, self._grid(clean), given, x.device)
+                prefix = self._encode_clean(self._patchify(clean), table, foreign)
                 if cache:
                     cache.keep_prefix(num_prefix, x.shape[0], prefix)
             foreign = [[*kvs, kv] for kvs, kv in zip(foreign, prefix, strict=True)]
             steps = steps[:, num_prefix * steps.shape[1] // x.shape[2] :]
             x = x[:, :, num_prefix:]
-        video, grid = self._patchify(x)
-        time, modulation = self._modulation(steps, self._run_lengths(steps, grid), video.dtype)
+        grid = self._grid(x)
+        time, modulation = self._modulation(steps, self._run_lengths(steps, grid), x.dtype)
         audio = given.audio[:, num_prefix:] if given.audio is not None else None
         heard = audio.shape[1] * grid[1] * grid[2] if audio is not None else 0
         given = replace(given, audio=audio, num_audio_tokens=heard)
         table = self._video_rope(num_prefix, grid, given, x.device)
-        out = self._run_blocks(video, modulation, table, foreign, given)
+        out = self._run_blocks(self._patchify(x), modulation, table, foreign, given)
         out = unpatchify(self.head(out, time), grid, self.patch_size)
         return torch.nn.functional.pad(out, (0, 0, 0, 0, num_prefix, 0))
 
@@ -233,11 +232,11 @@ class GloriaDiT(nn.Module):
         self, anchors: list[Anchor], places: list[int], indices: list[int], x: Tensor
     ) -> dict[int, list[KV]]:
         latents = torch.stack([self._anchor_input(a.latent, x) for a in anchors], dim=1)  # (Ba, n, C, 1, h, w)
-        tokens, grid = self._patchify(latents.flatten(0, 1))
-        tables = [self._rope(place, grid, x.device) for place in places]
+        rows = latents.flatten(0, 1)
+        tables = [self._rope(place, self._grid(rows), x.device) for place in places]
         batch = latents.shape[0]
         table = torch.stack(tables).repeat(batch, 1, 1)  # (Ba*n, L, K/2): every row turns by its anchor's position
-        blocks = self._encode_clean(tokens, table, [[] for _ in self.blocks])
+        blocks = self._encode_clean(self._patchify(rows), table, [[] for _ in self.blocks])
         split = [
             [(k.unflatten(0, (batch, -1))[:, i], v.unflatten(0, (batch, -1))[:, i]) for k, v in blocks]
             for i in range(len(anchors))
@@ -271,10 +270,21 @@ class GloriaDiT(nn.Module):
             x = replacement(state, {"original_block": original})["img"]
         return x
 
-    def _patchify(self, x: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+    def _grid(self, x: Tensor) -> tuple[int, int, int]:
+        """Return how many tokens latents (B, C, T, h, w) become along time, height and width."""
+        t, h, w = (-(-side // patch) for side, patch in zip(x.shape[2:], self.patch_size, strict=True))
+        return t, h, w
+
+    def _patchify(self, x: Tensor) -> Tensor:
         tokens = self.patch_embedding(pad_to_patch(x, self.patch_size).float()).to(x.dtype)
-        t, h, w = tokens.shape[2:]
-        return rearrange(tokens, "b d t h w -> b (t h w) d").contiguous(), (t, h, w)
+        return rearrange(tokens, "b d t h w -> b (t h w) d").contiguous()
+
+    def _sequence(self, x: Tensor, anchors: list[Tensor]) -> Tensor:
+        """Return the tokens of a video and its anchors; nobody else holds them, so that the blocks can free them."""
+        video = self._patchify(x)
+        if not anchors:
+            return video
+        return torch.cat([video, *(repeat_batch(self._patchify(latent), len(x)) for latent in anchors)], dim=1)
 
     def _rope(self, start: int, grid: tuple[int, int, int], device: torch.device) -> Rope:
         return rope(self.config.head_dim, start, grid, device)

@@ -102,13 +102,13 @@ def masked_joint(dit: GloriaDiT, given: AnchorSet, num_prefix: int) -> Tensor:
     x, context = noise(1, 8, 6, 4, 6, seed=5), noise(1, 3, 16, seed=6)
     with torch.no_grad():
         text = dit.text_embedding(torch.nn.functional.pad(context, (0, 0, 0, 1)))
-        tokens, grid = dit._patchify(x)
+        tokens, grid = dit._patchify(x), dit._grid(x)
         per_frame = grid[1] * grid[2]
         tables = [dit._rope(0, grid, x.device)]
         group = [0] * (num_prefix * per_frame) + [1] * ((grid[0] - num_prefix) * per_frame)
         sequence = [tokens]
         for number, anchor in enumerate(given, start=2):
-            token, anchor_grid = dit._patchify(anchor.latent)
+            token, anchor_grid = dit._patchify(anchor.latent), dit._grid(anchor.latent)
             sequence.append(token)
             tables.append(dit._rope(dit.config.anchors.position(anchor.role, anchor.slot), anchor_grid, x.device))
             group += [number] * token.shape[1]
