@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...gloria_core.checkpoint import Inspection
+from ...gloria_core.checkpoint.blank import BLANK
 from ...gloria_core.errors import CheckpointError
 from ...gloria_core.model import GloriaDiT
 from .quant import WeightTypes
@@ -88,7 +89,7 @@ def separated(weight: Any) -> Tensor:  # noqa: ANN401 - an ordinary tensor, or t
 
 
 def _matrices(inspection: Inspection) -> set[str]:
-    network = GloriaDiT(inspection.config, device="meta")
+    network = GloriaDiT(inspection.config, operations=BLANK, device="meta")
     return {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
 
 

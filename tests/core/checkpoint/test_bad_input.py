@@ -150,7 +150,7 @@ FILES = {
     "place outside": (lambda b: b.header(entry(data_offsets=[10**9, 10**9 + 16]), 16), r"was cut.*1,000,000,"),
     "places that overlap": (lambda b: b.header(entry() | {"b": entry()["a"] | {"data_offsets": [8, 24]}}, 24),
                             r"broken at 'b': its data begins at 8 instead of 16"),
-    "unknown type": (lambda b: b.header(entry(dtype="F4"), 16), r"stores 'a' as F4.*Choose a file in float32"),
+    "unknown type": (lambda b: b.header(entry(dtype="F4"), 16), r"stores 'a' as F4.*Take a file in float32"),
     "a name twice": (lambda b: b.header(b'{"a":{},"a":{}}'), r"'a' stands there twice"),
     "notes no text": (lambda b: b.header({"__metadata__": {"x": 3}}), r"notes in the header of .* are not text"),
     "no tensor": (lambda b: b.header({}), r"no Wan model: it holds no tensor at all"),
