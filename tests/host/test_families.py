@@ -8,8 +8,11 @@ and what reaches the transformer; they cannot show that the pictures are good.
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +22,46 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from gloria_core.sampling.prompts import parse
 from launch.server import PACK_NAME
-from tests.host import tiny_encoders
-from tests.host.workflows import files_of
+from tests.host import tiny_encoders, tiny_files
+from tests.host.workflows import Prompt, changed, files_of, mistakes, node_of, shipped, streams
 
 if TYPE_CHECKING:
     from conftest import Host, HostStarter
 
 pytestmark = pytest.mark.host
 
+TRANSFORMERS = (
+    ("wan2.1_i2v_480p_14B_fp8_scaled", tiny_files.I2V_21, True),
+    ("wan2.1_i2v_720p_14B_fp8_scaled", tiny_files.I2V_21, True),
+    ("wan2.2_i2v_high_noise_14B_fp8_scaled", tiny_files.I2V_22, True),
+    ("wan2.2_i2v_low_noise_14B_fp8_scaled", tiny_files.I2V_22, True),
+    ("wan2.2_ti2v_5B_fp16", tiny_files.TI2V_5B, False),
+)
+
+EARS = {
+    "wav2vec2-base-960h.safetensors": tiny_encoders.CTC_HEAD,
+    "wav2vec2-chinese-base_fp16.safetensors": tiny_encoders.PRETRAINING_HEADS,
+}
+
 
 def write_models(models: Path) -> None:
     """Every file that the example workflows name, where they look for it."""
+    for seed, (name, wan, scaled) in enumerate(TRANSFORMERS, 21):
+        tiny_files.write_wan(models / "diffusion_models" / f"{name}.safetensors", wan, seed, scaled=scaled)
+    tiny_files.write_fantasytalking(models / "diffusion_models" / "fantasytalking_fp16.safetensors", 31)
+    tiny_files.write_infinitetalk(models / "model_patches" / "wan2.1_infiniteTalk_single_fp16.safetensors", 32)
+    lora = "lightx2v_I2V_14B_480p_cfg_step_distill_rank64_bf16.safetensors"
+    tiny_files.write_lightx2v_lora(models / "loras" / lora, tiny_files.I2V_21, 33)
     tiny_encoders.write_umt5(models / "text_encoders" / "umt5_xxl_fp8_e4m3fn_scaled.safetensors", 1)
     tiny_encoders.write_clip_vision(models / "clip_vision" / "clip_vision_h.safetensors", 2)
     tiny_encoders.write_vae(models / "vae" / "wan_2.1_vae.safetensors", 3, wan22=False)
     tiny_encoders.write_vae(models / "vae" / "wan2.2_vae.safetensors", 4, wan22=True)
-    ears = {
-        "wav2vec2-base-960h": tiny_encoders.CTC_HEAD,
-        "wav2vec2-chinese-base_fp16": tiny_encoders.PRETRAINING_HEADS,
-    }
-    for seed, (name, heads) in enumerate(ears.items(), 5):
-        tiny_encoders.write_wav2vec2_base(models / "audio_encoders" / f"{name}.safetensors", seed, heads)
+    ears = tiny_encoders.wav2vec2_base(11)
+    for name, heads in EARS.items():
+        weights = ears | tiny_files.half(tiny_files.random_weights(heads, 12))
+        tiny_files.write(models / "audio_encoders" / name, weights)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +73,11 @@ def host(start_host: HostStarter, tmp_path_factory: pytest.TempPathFactory) -> I
     (base / "input").mkdir()
     picture = np.stack(np.meshgrid(np.arange(120), np.arange(160), indexing="ij"), -1).astype(np.uint8)
     Image.fromarray(np.dstack([picture, picture[..., :1] ^ picture[..., 1:]])).save(base / "input" / "example.png")
-    with start_host(base, "--whitelist-custom-nodes", PACK_NAME, pack) as started:
-        yield started
-    shutil.rmtree(base / "models")
+    try:
+        with start_host(base, "--whitelist-custom-nodes", PACK_NAME, pack) as started:
+            yield started
+    finally:
+        shutil.rmtree(base / "models")  # half a gigabyte, which pytest would keep
 
 
 def heard(host: Host, name: str) -> dict[str, torch.Tensor]:
@@ -119,7 +142,7 @@ def test_stock_vae(host: Host, name: str, channels: int, stride: int) -> None:
     assert "Missing VAE keys" not in host.log()
 
 
-@pytest.mark.parametrize("name", ["wav2vec2-base-960h.safetensors", "wav2vec2-chinese-base_fp16.safetensors"])
+@pytest.mark.parametrize("name", EARS)
 def test_stock_audio_encoder(host: Host, name: str) -> None:
     prompt: dict[str, Any] = {
         "1": {"class_type": "AudioEncoderLoader", "inputs": {"audio_encoder_name": name}},
@@ -129,3 +152,147 @@ def test_stock_audio_encoder(host: Host, name: str) -> None:
     }
     host.queue(prompt)
     assert "missing audio encoder" not in host.log()
+
+
+FAMILIES = ("wan21_fantasytalking", "wan21_infinitetalk", "wan22_ti2v_5b", "wan22_a14b", "wan21_lightx2v")
+SPEAKING = ("wan21_fantasytalking", "wan21_infinitetalk")
+SIDE = 64
+CHUNK, OVERLAP = 6, 4
+"""Latents: a first chunk of 21 frames, and a second one that adds 8."""
+FRAMES = 29
+
+
+def quick(name: str) -> Prompt:
+    """An example workflow as it is shipped, at a tiny size: two chunks of two steps, with a prompt each."""
+    prompt = changed(shipped(name), "ImageScale", width=SIDE, height=SIDE)
+    sampler = node_of(prompt, "GloriaChunkedLongSampler")["inputs"]
+    rate = sampler["fps"] or {"wan22_ti2v_5b": 24.0}.get(name, 16.0)
+    steps = {"wan22_a14b": 4}.get(name, 2)  # with two, both would be the high-noise expert's
+    sampler.update(steps=steps, seconds=FRAMES / rate, chunk_latents=CHUNK, overlap_latents=OVERLAP)
+    if name in SPEAKING:  # the whole speech would take long to encode
+        encoder = node_of(prompt, "GloriaAudioEncoder")["inputs"]
+        short = {"audio": encoder["audio"], "start_index": 0.0, "duration": 3.0}
+        prompt["short"] = {"class_type": "TrimAudioDuration", "inputs": short}
+        encoder["audio"] = ["short", 0]
+    schedule = node_of(prompt, "GloriaPromptSchedule")["inputs"]
+    schedule["schedule"] = re.sub(r"^0:0[56]", "0:01", schedule["schedule"], flags=re.MULTILINE)
+    return prompt
+
+
+@dataclass
+class Film:
+    """What came of an example workflow."""
+
+    entry: dict[str, Any]
+    path: Path
+    latents: torch.Tensor
+    """(1, C, T, h, w) of the whole video."""
+    said: str
+    """What the host printed meanwhile."""
+    calls: list[dict[str, torch.Tensor]]
+    """What the transformer was given, call by call."""
+    low_calls: list[dict[str, torch.Tensor]]
+    """The same of the second expert."""
+
+
+def make(host: Host, prompt: Prompt, name: str) -> Film:
+    """Run a graph, with a listener before each model input of the long sampler."""
+    begun = len(host.log())
+    sampler = node_of(prompt, "GloriaChunkedLongSampler")["inputs"]
+    for key in {"model", "model_low_noise"} & set(sampler):
+        listener = {"model": sampler[key], "name": f"{name}_{key}"}
+        prompt[f"listen {key}"] = {"class_type": "TinyListen", "inputs": listener}
+        sampler[key] = [f"listen {key}", 0]
+    entry = host.queue(prompt)
+    [video] = set(files_of(entry, host.base / "output", ".mp4"))  # told by the sampler and by the player
+    chunks = sorted(video.with_name(video.stem + "latents").iterdir())
+    calls, low_calls = (
+        [load_file(path) for path in sorted((host.base / "output" / "heard").glob(f"{name}_{key}_0*"))]
+        for key in ("model", "model_low_noise")
+    )
+    return Film(
+        entry=entry,
+        path=video,
+        latents=torch.cat([load_file(path)["latent_tensor"] for path in chunks], dim=2),
+        said=host.log()[begun:],
+        calls=calls,
+        low_calls=low_calls,
+    )
+
+
+@pytest.fixture(scope="module")
+def films(host: Host) -> Callable[[str], Film]:
+    """The film of each example workflow, made when it is first asked for."""
+    return functools.cache(lambda name: make(host, quick(name), name))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_graph_is_whole(host: Host, name: str) -> None:
+    assert mistakes(shipped(name), host.client.get("/object_info")) == []
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_from_files_to_a_video(films: Callable[[str], Film], name: str) -> None:
+    film = films(name)
+    made = streams(film.path)
+    assert made["frames"] == FRAMES
+    assert made["size"] == (SIDE, SIDE)
+    assert ("audio" in made["kinds"]) == (name in SPEAKING)
+    assert made["rate"] == {"wan21_fantasytalking": 23, "wan21_infinitetalk": 25, "wan22_ti2v_5b": 24}.get(name, 16)
+    assert film.latents.shape[2] == 8
+    assert torch.isfinite(film.latents).all()
+    assert film.latents.std(dim=(2, 3, 4)).min() > 0.01
+    heads = "unexpected audio encoder"  # wav2vec2's own, which nothing needs
+    said = [line for line in film.said.lower().splitlines() if heads not in line]
+    assert not [line for line in said if "missing" in line or "unexpected" in line or "not loaded" in line]
+
+
+def test_pictures_and_padding_rows_reach_the_transformer(host: Host, films: Callable[[str], Film]) -> None:
+    """Of Wan 2.1 I2V: the mask and the picture beside the noise, CLIP's rows, and all 512 rows of text."""
+    [first, *_] = films("wan21_lightx2v").calls
+    prompt = {key: node for key, node in quick("wan21_lightx2v").items() if key in {"4", "5", "6", "7"}}
+    prompt["keep"] = {"class_type": "TinyKeepRows", "inputs": {"name": "scene", "picture": ["5", 0]}}
+    host.queue(prompt)
+    assert torch.allclose(first["clip_fea"], heard(host, "scene")["penultimate"], atol=1e-3)
+    assert first["context"].shape[1:] == (512, 4096)
+    [cue, *_] = parse(node_of(quick("wan21_lightx2v"), "GloriaPromptSchedule")["inputs"]["schedule"])
+    length = tiny_encoders.tokens_of(cue.text)
+    assert first["context"][:, :length].abs().amax(dim=-1).min() > 0
+    assert first["context"][:, length:].abs().max() == 0
+    assert first["x"].shape[1] == 36
+    known = first["x"][0, 16:20].mean(dim=(0, 2, 3))
+    assert known[0] == 1
+    assert known[1:CHUNK].abs().max() == 0
+
+
+def test_the_second_chunk_is_shown_the_end_of_the_first(films: Callable[[str], Film]) -> None:
+    calls = films("wan21_lightx2v").calls
+    known = calls[-1]["x"][0, 16:20].mean(dim=(0, 2, 3))
+    assert known[:CHUNK].tolist() == [1] * OVERLAP + [0] * (CHUNK - OVERLAP)
+
+
+def test_the_5b_holds_its_first_picture_clean(films: Callable[[str], Film]) -> None:
+    first, second, *_ = (call["x"][0] for call in films("wan22_ti2v_5b").calls)
+    assert torch.equal(first[:, 0], second[:, 0])
+    assert (first[:, 1:CHUNK] - second[:, 1:CHUNK]).abs().mean() > 0.01
+
+
+def test_the_experts_change_over_by_noise_level(films: Callable[[str], Film]) -> None:
+    film = films("wan22_a14b")
+    assert film.calls
+    assert film.low_calls
+    assert min(call["timestep"].max() for call in film.calls) >= 900
+    assert max(call["timestep"].max() for call in film.low_calls) < 900
+
+
+def test_all_of_the_lora_is_used(films: Callable[[str], Film]) -> None:
+    film = films("wan21_lightx2v")
+    [text] = [shown["text"][0] for shown in film.entry["outputs"].values() if "text" in shown]
+    assert re.search(r"\b(\d+) of \1 keys used", text), text
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_another_sound_makes_another_film(host: Host, films: Callable[[str], Film], name: str) -> None:
+    moved = changed(quick(name), "GloriaAudioEncoder", sync_offset=-1.0)
+    other = make(host, moved, f"{name}_moved")
+    assert (other.latents - films(name).latents).abs().mean() > 1e-4

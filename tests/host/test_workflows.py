@@ -5,31 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.host.workflows import changed, clip, files_of, minute, node_of, shipped
+from tests.host.workflows import changed, clip, files_of, minute, node_of, shipped, streams
 
 if TYPE_CHECKING:
     from conftest import Host
 
 pytestmark = pytest.mark.host
-
-
-def streams(path: Path) -> dict[str, Any]:
-    with av.open(str(path)) as container:
-        video = container.streams.video[0]
-        frames = sum(1 for _ in container.decode(video=0))
-        kinds = {stream.type: stream.codec_context.name for stream in container.streams}
-        return {
-            "kinds": kinds,
-            "frames": frames,
-            "size": (video.width, video.height),
-            "rate": float(video.average_rate),
-        }
 
 
 def latent_of(entry: dict[str, Any], host: Host) -> torch.Tensor:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import av
+
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 
 Prompt = dict[str, Any]
@@ -52,3 +54,54 @@ def files_of(entry: dict[str, Any], output: Path, suffix: str) -> list[Path]:
     items = [item for shown in entry["outputs"].values() for value in shown.values() for item in value]
     named = [item for item in items if isinstance(item, dict) and str(item.get("filename", "")).endswith(suffix)]
     return [output / item["subfolder"] / item["filename"] for item in named if item["type"] == "output"]
+
+
+def streams(path: Path) -> dict[str, Any]:
+    """What a video file holds, by decoding it."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        frames = sum(1 for _ in container.decode(video=0))
+        kinds = {stream.type: stream.codec_context.name for stream in container.streams}
+        return {
+            "kinds": kinds,
+            "frames": frames,
+            "size": (video.width, video.height),
+            "rate": float(video.average_rate),
+        }
+
+
+def mistakes(prompt: Prompt, known: dict[str, Any]) -> list[str]:
+    """What is wrong with a graph by the host's own description of its nodes (/object_info); empty if nothing is.
+
+    Checked are the names of nodes and inputs, the types of links, required inputs, and choices among fixed lists.
+    """
+    found = []
+    for identity, node in prompt.items():
+        kind = node["class_type"]
+        if kind not in known:
+            found.append(f"{identity}: there is no node {kind}")
+            continue
+        groups = known[kind]["input"]
+        specs = {**groups.get("required", {}), **groups.get("optional", {})}
+        missing = set(groups.get("required", {})) - set(node["inputs"])
+        found += [f"{identity} {kind}: {name} is missing" for name in sorted(missing)]
+        for name, value in node["inputs"].items():
+            told = _mistake(prompt, known, specs.get(name), value)
+            if told:
+                found.append(f"{identity} {kind}: {name} {told}")
+    return found
+
+
+def _mistake(prompt: Prompt, known: dict[str, Any], spec: list[Any] | None, value: Any) -> str:
+    if spec is None:
+        return "is no input of it"
+    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+    if isinstance(value, list):
+        source, slot = value
+        outputs = known[prompt[source]["class_type"]]["output"]
+        return "" if kind in ("*", outputs[slot]) else f"takes {kind}, not {outputs[slot]}"
+    choices = kind if isinstance(kind, list) else options.get("options")
+    if choices is not None:
+        return "" if value in choices else f"has no choice {value!r}"
+    types = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
+    return "" if kind in types and isinstance(value, types[kind]) else f"takes {kind}, not {value!r}"
