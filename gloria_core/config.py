@@ -219,8 +219,11 @@ class ModelConfig:
     clip_positions: int = 0
     """Learned positions on CLIP tokens (514 in FLF2V, two images); 0 means none."""
     latent_std: tuple[float, ...] = ()
-    """Per-channel standard deviation of clean latents. Where given, the output is preconditioned with the best linear
-    guess of the velocity (see ``model.dit``); empty for Wan."""
+    """Per-channel standard deviation of clean latents, by which the output is scaled; empty for Wan, whose output is
+    the velocity as it is."""
+    prediction: Literal["velocity", "clean"] = "velocity"
+    """What the scaled output stands for where ``latent_std`` is given: what the best linear guess of the velocity
+    leaves over, or the clean latent itself (see ``model.precondition``). Callers see a velocity in any case."""
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
     """Placing of anchors and the attention mode."""
     audio: AudioConfig | None = None
@@ -255,6 +258,10 @@ class ModelConfig:
             raise ConfigError(f"latent_std has {len(self.latent_std)} values; give {self.out_channels}, one a channel.")
         if any(s <= 0 for s in self.latent_std):
             raise ConfigError("latent_std holds a value that is not positive; each is a standard deviation.")
+        if self.prediction not in ("velocity", "clean"):
+            raise ConfigError(f"prediction is {self.prediction!r}; use 'velocity' or 'clean'.")
+        if self.prediction == "clean" and not self.latent_std:
+            raise ConfigError("prediction 'clean' needs latent_std, the spread of each channel of the latent.")
         self._check_prefix_and_boundary()
         if self.shift <= 0:
             raise ConfigError(f"shift is {self.shift}; it must be above 0 (1 leaves the noise levels evenly spaced).")

@@ -12,7 +12,7 @@ from .host.paths import new_output, viewable
 from .host.text import encode_texts
 from .host.video_job import VideoRequest
 from .sample_inputs import long_sampler_inputs
-from .sockets import Conditioning, EncodedPrompts, GloriaPrompts
+from .sockets import NO_ANCHORS, Conditioning, EncodedPrompts, GloriaPrompts
 
 _CATEGORY = "Gloria"
 _EXAMPLE = "0:00 faces the camera, neutral\n0:05 faces the camera, happy\n0:10 turns to the left, happy"
@@ -122,7 +122,7 @@ def _request(given: dict[str, Any], node_id: str) -> VideoRequest:
         low_noise=given.get("model_low_noise"),
         boundary=given.get("boundary", 0.0),
         vae=given["vae"],
-        anchors=given["anchors"],
+        anchors=given.get("anchors") or NO_ANCHORS,
         prompts=_prompts(given.get("prompts"), given.get("positive")),
         negative=given.get("negative"),
         audio=given.get("audio"),

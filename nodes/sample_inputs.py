@@ -28,7 +28,12 @@ def _sockets() -> list[io.Input]:
             "and ModelSamplingSD3 (the shift) work on it as usual.",
         ),
         io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
-        GloriaAnchors.Input("anchors", tooltip="The character, from the Anchor Set Builder."),
+        GloriaAnchors.Input(
+            "anchors",
+            optional=True,
+            tooltip="The character, from the Anchor Set Builder. Leave it out for weights that were not trained with "
+            "anchors, such as plain Wan; set width and height then.",
+        ),
         GloriaPrompts.Input(
             "prompts", optional=True, tooltip="What happens when, from the Prompt Schedule. Connect this or 'positive'."
         ),

@@ -47,6 +47,10 @@ class EncodedAnchors:
     """The same pictures in the latent space of the VAE; the model normalises them."""
 
 
+NO_ANCHORS = EncodedAnchors((), AnchorSet(()))
+"""A model without a character's pictures."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedAudio:
     """A sound as the model hears it, and as a person does."""

@@ -19,7 +19,7 @@ from .blocks import KV, Block, Conditions, Head, repeat_batch
 from .cache import AnchorCache
 from .embed import ClipEmbedding, pad_to_patch, sinusoid, unpatchify
 from .modulation import Modulation
-from .precondition import best_guess
+from .precondition import best_guess, from_clean
 from .rope import Rope, rope
 
 
@@ -142,7 +142,8 @@ class GloriaDiT(nn.Module):
         output = run(sequence, steps, given, tuple(anchors or ()), num_prefix, cache)
         output = output[:, :, :frames, :height, :width]
         if self.config.latent_std:
-            output = best_guess(output, x, timestep, self.config.latent_std, self.patch_size)
+            turn = from_clean if self.config.prediction == "clean" else best_guess
+            output = turn(output, x, timestep, self.config.latent_std, self.patch_size)
         if num_prefix:
             output = torch.cat([torch.zeros_like(output[:, :, :num_prefix]), output[:, :, num_prefix:]], dim=2)
         return output

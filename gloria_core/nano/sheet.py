@@ -24,7 +24,6 @@ def sample_clips(
     batch: TrainBatch,
     *,
     steps: int,
-    shift: float = 3.0,
     seed: int = 0,
     cache: AnchorCache | None = None,
 ) -> Tensor:
@@ -37,7 +36,7 @@ def sample_clips(
     cache.start_chunk()
     clean, context = batch.latents, encoder(batch.words)
     x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    sigmas = flow_sigmas(steps, shift)
+    sigmas = flow_sigmas(steps, dit.config.shift)
     for sigma, following in pairwise(sigmas):
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x))

@@ -37,7 +37,7 @@ NANO = ModelConfig(
     codec="nano",
     fps=FPS,
     chunk_latents=CHUNK_LATENTS,
-    shift=3.0,
+    shift=6.0,
     audio=AudioConfig(kind="mel", feature_dim=32, dim=96),
     anchors=AnchorConfig(
         mode="cached", global_position=20, view_position=40, view_step=20, expression_position=160, expression_step=100
@@ -60,7 +60,8 @@ def nano_config(mode: Literal["joint", "cached"] = "cached", *, same_position: b
     """Return nano's configuration with the codec's spread; ``same_position`` (ablation): anchors share one place."""
     if mode not in ("joint", "cached"):
         raise ConfigError(f"mode is {mode!r}; use 'joint' or 'cached'.")
-    config = replace(NANO, latent_std=tuple(round(float(s), 6) for s in load_codec().latent_std))
+    std = tuple(round(float(s), 6) for s in load_codec().latent_std)
+    config = replace(NANO, latent_std=std, prediction="clean")
     if same_position:  # breaks the rule that anchors stand a chunk apart, so the chunk's length is left open
         places = replace(config.anchors, view_position=20, view_step=0, expression_position=20, expression_step=0)
         config = replace(config, chunk_latents=0, anchors=places)

@@ -227,7 +227,7 @@ def _check_negative(request: VideoRequest) -> None:
 def _size(request: VideoRequest, stride: int) -> tuple[int, int]:
     main = request.anchors.anchors.get(AnchorRole.GLOBAL)
     if main is None and not (request.width and request.height):
-        raise PlanError("The anchors have no global picture to take the size from; set width and height.")
+        raise PlanError("There is no global anchor to take the size from; set width and height.")
     rows, columns = (main.latent.shape[-2], main.latent.shape[-1]) if main is not None else (0, 0)
     width, height = request.width or columns * stride, request.height or rows * stride
     grid = grid_px(request.vae)

@@ -180,6 +180,23 @@ def test_preconditioning_is_the_best_linear_guess() -> None:
             assert abs(float(((eps - clean - guess) * x).mean())) < 5e-3  # what is left is orthogonal to x
 
 
+def test_a_clean_prediction_leaves_no_noise_in_its_guess() -> None:
+    """Whatever the noise, x - sigma v is the scaled output itself; at pure noise both predictions are the same."""
+    config = replace(TINY, latent_std=(0.5,) * 8)
+    linear, clean = build(config), build(replace(config, prediction="clean"))
+    with torch.no_grad():
+        clean.head.head.weight.zero_()
+        clean.head.head.bias.fill_(0.25)
+        for sigma in (0.05, 0.5, 1.0):
+            x = noise(1, 8, 3, 16, 16, seed=8)
+            guess = x - sigma * clean(x, torch.tensor([1000 * sigma]), noise(1, 3, 16))
+            torch.testing.assert_close(guess, torch.full_like(x, -0.5 * 0.25), rtol=0, atol=1e-5)
+        linear.load_state_dict(clean.state_dict())
+        torch.testing.assert_close(
+            linear(x, torch.tensor([1000.0]), noise(1, 3, 16)), clean(x, torch.tensor([1000.0]), noise(1, 3, 16))
+        )
+
+
 def test_bad_input_is_told() -> None:
     dit = build()
     with pytest.raises(PlanError, match="at least one"):

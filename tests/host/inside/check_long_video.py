@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from gloria_pack.gloria_core.errors import MediaError
+from gloria_pack.gloria_core.errors import MediaError, PlanError
+from gloria_pack.gloria_core.media import iter_frames
 from gloria_pack.gloria_core.sampling.chunks import plan
 from gloria_pack.gloria_core.sampling.long_video import FinishedChunk
 from gloria_pack.nodes import sample
 from gloria_pack.nodes.host import long_video
 from gloria_pack.nodes.host.nano import load_nano
+from gloria_pack.nodes.host.progress import VideoProgress
 from gloria_pack.nodes.sample_inputs import long_sampler_inputs
 from safetensors.torch import load_file
 
@@ -75,3 +77,16 @@ def test_every_input_reaches_the_request(tmp_path: Path, monkeypatch: pytest.Mon
     later = dict(zip(SINCE_THE_FIRST_RELEASE, ["low", 0.875, "clip", "end", "clip of the end"], strict=True))
     new = sample._request({**given, **later}, "8")
     assert [new.low_noise, new.boundary, new.clip_start, new.end_image, new.clip_end] == list(later.values())
+
+
+@pytest.mark.parametrize("layout", ["plain", "strip"])
+def test_a_video_needs_no_anchors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    monkeypatch.setattr("folder_paths.output_directory", str(tmp_path))
+    monkeypatch.setattr(VideoProgress, "_send", lambda self, data: None)  # there is no server to tell
+    model, clip, vae = load_nano("as trained")
+    text = clip.encode_from_tokens_scheduled(clip.tokenize("faces the camera, happy"))
+    given = {**widgets(), "model": model, "vae": vae, "positive": text, "seconds": 1.0, "steps": 1, "layout": layout}
+    with pytest.raises(PlanError, match="no global anchor to take the size from; set width and height"):
+        long_video.make_video(sample._request(given, "8"))
+    made = long_video.make_video(sample._request({**given, "width": 48, "height": 64}, "8"))
+    assert sum(len(frames) for frames in iter_frames(made.path)) == 16
