@@ -57,6 +57,11 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.lower().replace(",", " ").replace(".", " ").split())
 
 
+def emotion_words() -> tuple[str, ...]:
+    """Return every word that tells an emotion."""
+    return tuple(sorted({word for pair in _EMOTION_WORDS.values() for word in pair}))
+
+
 def _vocabulary() -> tuple[str, ...]:
     found = {word for table in (_MOVES, _STAYS) for view in VIEWS for move in table[view] for word in words(move)}
     found |= {word for emotion in EXPRESSIONS for word in (*_EMOTION_WORDS[emotion], emotion)}

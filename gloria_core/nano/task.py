@@ -14,12 +14,13 @@ from ..config import AnchorConfig, AudioConfig, ModelConfig
 from ..errors import ConfigError
 from ..model import GloriaDiT, initialise
 from ..types import EXPRESSIONS, VIEWS, TrainBatch
+from .captions import emotion_words
 from .characters import Characters
 from .codec import load_codec
 from .scenes import CHUNK_LATENTS, PREFIX_LATENTS, AnchorLatents, Clip, Speech, draw_anchors, first_clip, middle_clip
 from .sheet import clip_sheet
 from .speech import HELDOUT_FILE, TRAINING_FILES
-from .text import MAX_WORDS, TextEncoder
+from .text import MAX_WORDS, TextEncoder, tokenize
 from .textures import paint
 from .timeline import FPS, USUAL, Habits
 
@@ -93,6 +94,9 @@ class NanoOptions:
     """Share of batches that show views or expressions, not both (the first part of stage III). Paper: 4.4."""
     superset: float = 1.0
     """Share of characters whose anchors come from outside their clips."""
+    emotion_gain: float = 1.0
+    """How much louder the words of emotions are than other words. What a view means shows in the whole picture and is
+    learned first; by then the words of emotions, no use before the faces are, have been silenced as noise."""
     face_weight: float = 3.0
     """Loss weight of the latents of eyes and mouth relative to the body's."""
     front: float = 0.5
@@ -133,6 +137,8 @@ class NanoTask:
             encoder.word.weight.normal_(generator=generator)
             encoder.word.weight[0].zero_()
             encoder.place.weight.normal_(std=0.3, generator=generator)
+            for word in emotion_words():
+                encoder.gain[tokenize(word)[0][0]] = self.options.emotion_gain
         return {"dit": dit, "text_encoder": encoder}
 
     def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from .captions import WORDS, words
+from .captions import WORDS
+from .captions import words as split
 
 MAX_WORDS = 10
 """Words of a prompt that are read; what comes behind is cut off."""
@@ -13,7 +14,7 @@ _IDS = {word: number for number, word in enumerate(WORDS, start=1)}
 
 def tokenize(text: str) -> tuple[list[int], list[str]]:
     """Return word ids (MAX_WORDS of them, counted from 1, padded with 0) and the words that are not known."""
-    found = words(text)
+    found = split(text)
     ids = [_IDS[word] for word in found if word in _IDS][:MAX_WORDS]
     return ids + [0] * (MAX_WORDS - len(ids)), [word for word in found if word not in _IDS]
 
@@ -25,8 +26,12 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.word = nn.Embedding(len(WORDS) + 1, dim, padding_idx=0)
         self.place = nn.Embedding(MAX_WORDS, dim)
+        self.gain: Tensor
+        """How loud each word is (words + 1,); a training run may raise words that are hard to learn."""
+        self.register_buffer("gain", torch.ones(len(WORDS) + 1))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Encode; L is at most MAX_WORDS."""
         place = self.place(torch.arange(ids.shape[1], device=ids.device))
-        return (self.word(ids) + place) * (ids != 0).unsqueeze(-1)
+        words = self.word(ids) * self.gain[ids].unsqueeze(-1)
+        return (words + place) * (ids != 0).unsqueeze(-1)
