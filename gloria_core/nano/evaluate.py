@@ -110,7 +110,8 @@ def back(stage: Stage, choose: Choose, settings: Settings) -> tuple[Measured, Te
         "back logo shape": share(found // len(COLOURS) == who.back_shape),
         "left badge in passing": share(passing == who.left_badge),
     }
-    return numbers, stage.sheet(poses, made)
+    pairs = stage.sheet(poses, made)
+    return numbers | {"PSNR": _psnr(pairs[:, 0], pairs[:, 1])}, pairs
 
 
 def sides(stage: Stage, choose: Choose, settings: Settings) -> tuple[Measured, Tensor]:
@@ -139,7 +140,8 @@ def moods(stage: Stage, choose: Choose, settings: Settings) -> tuple[Measured, T
         "emotion": share(emotion == mood),
         "cheek colour": share(cheek == who.cheek.gather(1, mood[:, None])[:, 0]),
     }
-    return numbers | _mouth(stage, poses, made), stage.sheet(poses, made)
+    pairs = stage.sheet(poses, made)
+    return numbers | _mouth(stage, poses, made) | {"PSNR": _psnr(pairs[:, 0], pairs[:, 1])}, pairs
 
 
 def _mouth(stage: Stage, poses: Poses, made: Tensor) -> Measured:
@@ -168,7 +170,7 @@ def drift(stage: Stage, choose: Choose, settings: Settings) -> tuple[Measured, T
     def quality(chunk: int) -> float:
         shown = slice(FIRST_CHUNK_FRAMES + CHUNK_FRAMES * (chunk - 1), FIRST_CHUNK_FRAMES + CHUNK_FRAMES * chunk)
         real = render(stage.cast.who, poses.part(slice(None), shown))
-        return float(10 * torch.log10(4 / (made[:, :, shown] - real).square().mean()))
+        return _psnr(made[:, :, shown], real)
 
     early, late = quality(2), quality(chunks - 1)
     rows = slice(0, 6)
@@ -176,6 +178,11 @@ def drift(stage: Stage, choose: Choose, settings: Settings) -> tuple[Measured, T
     picked = Poses(poses.yaw[rows, few], poses.emotion[rows, few], poses.mouth[rows, few], poses.camera[rows, few])
     pairs = torch.stack([render(stage.cast.who.index(rows), picked), made[rows, :, few]], dim=1)
     return {"PSNR early": early, "PSNR late": late, "drop": early - late}, pairs
+
+
+def _psnr(one: Tensor, other: Tensor) -> float:
+    """Return the peak signal-to-noise ratio in dB of pictures in -1..1."""
+    return float(10 * torch.log10(4 / (one - other).square().mean()))
 
 
 def _swapped(anchors: AnchorLatents) -> AnchorSet:
