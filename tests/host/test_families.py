@@ -168,7 +168,8 @@ def quick(name: str) -> Prompt:
     sampler = node_of(prompt, "GloriaChunkedLongSampler")["inputs"]
     rate = sampler["fps"] or {"wan22_ti2v_5b": 24.0}.get(name, 16.0)
     steps = {"wan22_a14b": 4}.get(name, 2)  # with two, both would be the high-noise expert's
-    sampler.update(steps=steps, seconds=FRAMES / rate, chunk_latents=CHUNK, overlap_latents=OVERLAP)
+    sampler.update(width=SIDE, height=SIDE, seconds=FRAMES / rate, steps=steps)
+    sampler.update(chunk_latents=CHUNK, overlap_latents=OVERLAP)
     if name in SPEAKING:  # the whole speech would take long to encode
         encoder = node_of(prompt, "GloriaAudioEncoder")["inputs"]
         short = {"audio": encoder["audio"], "start_index": 0.0, "duration": 3.0}

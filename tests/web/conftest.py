@@ -102,7 +102,7 @@ def comfy_page(browser: Browser, host: Host) -> Iterator[ComfyPage]:
     shown = ComfyPage(context.new_page())
     shown.page.on("pageerror", lambda error: shown.errors.append(str(error)))
     shown.page.on("console", lambda said: shown.errors.append(said.text) if _is_our_error(said) else None)
-    shown.page.goto(host.url)
+    shown.page.goto(host.url, timeout=LOAD_MS)
     shown.page.wait_for_function(READY, timeout=LOAD_MS)
     yield shown
     context.close()
