@@ -87,9 +87,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         return
 
 
-def run_logged(
-    command: Sequence[str | Path], log: Path, *, cwd: Path, tick: Callable[[], None]
-) -> int:
+def run_logged(command: Sequence[str | Path], log: Path, *, cwd: Path, tick: Callable[[], None]) -> int:
     """Run a command to its end, calling `tick` while it works; returns its exit code."""
     child = start(command, log, cwd=cwd, append=True)
     try:

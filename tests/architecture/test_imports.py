@@ -199,9 +199,7 @@ def test_the_core_needs_only_what_the_requirements_name() -> None:
     known = CORE_PACKAGES | set(sys.stdlib_module_names)
     foreign = [item for item in _all_imports("gloria_core") if not item.relative]
     wrong = [
-        item
-        for item in foreign
-        if item.module.split(".")[0] not in (known if item.top else known | OPTIONAL_PACKAGES)
+        item for item in foreign if item.module.split(".")[0] not in (known if item.top else known | OPTIONAL_PACKAGES)
     ]
     assert not wrong, _broken(wrong)
 
