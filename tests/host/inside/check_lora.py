@@ -11,126 +11,30 @@ from typing import Any
 import comfy.model_management
 import comfy.ops
 import comfy.sd
-import folder_paths
 import pytest
 import torch
-from gloria_pack.gloria_core.config import AnchorConfig, AudioConfig, ModelConfig
 from gloria_pack.gloria_core.errors import LoraError
-from gloria_pack.gloria_core.lora import LowRank, write_lora
-from gloria_pack.gloria_core.model import GloriaDiT
-from gloria_pack.nodes.host import model as host_model
-from gloria_pack.nodes.lora import GloriaLoRA
 from safetensors.torch import save_file
+from tiny_lora import (
+    ALPHA,
+    CONFIG,
+    LAYERS,
+    RANK,
+    Tensors,
+    build,
+    close,
+    draw,
+    kept,
+    layer,
+    matrices,
+    ours,
+    stock,
+    under,
+    used,
+)
 from torch import Tensor
 
-import nodes as stock_nodes
-
-Tensors = dict[str, Tensor]
-RANK, ALPHA = 2, 3.0
-AUDIO = AudioConfig(kind="mel", feature_dim=20, dim=32)
-CONFIG = ModelConfig(
-    name="tiny", dim=48, ffn_dim=96, num_heads=2, num_layers=3, text_dim=24, text_length=6, freq_dim=32, clip_dim=20,
-    audio=AUDIO, chunk_latents=9,
-)  # fmt: skip
-
-LAYERS = {
-    "blocks.0.cross_attn.k": "blocks.0.attn2.to_k",
-    "blocks.1.self_attn.q": "blocks.1.attn1.to_q",
-    "blocks.0.self_attn.o": "blocks.0.attn1.to_out.0",
-    "blocks.2.cross_attn.v_img": "blocks.2.attn2.add_v_proj",
-    "blocks.2.cross_attn.k_img": "blocks.2.attn2.add_k_proj",
-    "blocks.1.ffn.0": "blocks.1.ffn.net.0.proj",
-    "blocks.1.ffn.2": "blocks.1.ffn.net.2",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "head.head": "proj_out",
-    "blocks.0.audio_attn.v": "blocks.0.audio_attn.v",
-}
-"""Wan's names and Diffusers', of one layer of each kind."""
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.3
-
-
-def build(config: ModelConfig = CONFIG) -> Any:
-    state = {
-        name: draw(*value.shape, seed=i)
-        for i, (name, value) in enumerate(GloriaDiT(config, device="meta").state_dict().items())
-    }
-    return host_model.build_patcher(state, config)
-
-
-@pytest.fixture(scope="module")
-def patcher() -> Any:
-    with torch.inference_mode():
-        return build()
-
-
-@pytest.fixture(autouse=True)
-def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = ([str(tmp_path)], {".safetensors", ".pt", ".bin"})
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", place)
-    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
-    return tmp_path
-
-
-def layer(patcher: Any, name: str) -> Any:
-    return patcher.model.diffusion_model.get_submodule(name)
-
-
-def kept(patcher: Any, name: str) -> tuple[Tensor, Tensor | None]:
-    """Return copies of a layer's unpatched weight and bias."""
-    patcher.detach()
-    found = layer(patcher, name)
-    return found.weight.clone(), None if found.bias is None else found.bias.clone()
-
-
-def used(patcher: Any, name: str) -> tuple[Tensor, Tensor | None]:
-    """Return the weight and the bias that a layer computes with, as the model lies in memory now."""
-    found = layer(patcher, name)
-    weight, bias = comfy.ops.cast_bias_weight(found, dtype=torch.float32, device="cpu", bias_dtype=torch.float32)
-    return weight.clone(), None if bias is None else bias.clone()
-
-
-@pytest.fixture(params=["whole", "low VRAM"])
-def load(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """Return what loads a MODEL: with patched weights, or with patches that run whenever a weight is used."""
-
-    def run(patcher: Any) -> Any:
-        whole = request.param == "whole"
-        patcher.load(patcher.load_device, lowvram_model_memory=0 if whole else 1, full_load=whole)
-        assert patcher.model.model_lowvram != whole
-        return patcher
-
-    return run
-
-
-def ours(patcher: Any, name: str, strength: float = 1.0, **more: Any) -> tuple[Any, str]:
-    model, report = GloriaLoRA.execute(patcher, name, strength, **more).result
-    return model, report
-
-
-def stock(patcher: Any, name: str, strength: float = 1.0) -> Any:
-    return stock_nodes.LoraLoaderModelOnly().load_lora_model_only(patcher, name, strength)[0]
-
-
-def matrices(patcher: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return known A (r, in) and B (out, r) for each layer."""
-    found = {}
-    for i, name in enumerate(LAYERS):
-        out, columns = layer(patcher, name).weight.shape
-        found[name] = draw(RANK, columns, seed=2 * i), draw(out, RANK, seed=2 * i + 1)
-    return found
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, atol=1e-6, rtol=1e-6)
-
-
-def under(name: str) -> str:
-    return name.replace(".", "_")
-
+pytest_plugins = ["tiny_lora"]  # its fixtures
 
 AB = ("lora_A.weight", "lora_B.weight")
 DEFAULT = ("lora_A.default.weight", "lora_B.default.weight")
@@ -376,74 +280,3 @@ def test_unknown_files_and_strengths_are_refused(patcher: Any, loras: Path) -> N
     save_file({f"{Q}.diff": draw(48, 48)}, loras / "some.safetensors")
     with pytest.raises(LoraError, match=r"strength of some\.safetensors is nan"):
         ours(patcher, "some.safetensors", float("nan"))
-
-
-def trained(loras: Path, config: ModelConfig) -> None:
-    """Write a LoRA as a training run does: low-rank changes, a table, and the audio branch as a whole."""
-    state = GloriaDiT(config, device="meta").state_dict()
-    pairs = {
-        name: LowRank(draw(2, 48, seed=i), draw(48, 2, seed=9 + i), 1.5) for i, name in enumerate(list(LAYERS)[1:3])
-    }
-    whole = {
-        name: draw(*w.shape, seed=5) for name, w in state.items() if "audio" in name or name == "blocks.1.modulation"
-    }
-    write_lora(loras / "trained.safetensors", pairs, config, differences=whole)
-
-
-def test_what_we_write_the_stock_node_loads_with_the_same_effect(
-    patcher: Any, loras: Path, load: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    trained(loras, CONFIG)
-    mine, report = ours(patcher, "trained.safetensors", 0.8)
-    names = sorted({key.removeprefix("diffusion_model.").rpartition(".")[0] for key in mine.patches})
-    assert len(names) > 6
-    load(mine)
-    got = {name: used(mine, name) for name in names}
-    mine.detach()
-    before = {name: kept(patcher, name) for name in names}
-    theirs = load(stock(patcher, "trained.safetensors", 0.8))
-    assert not any("not loaded" in record.message.lower() for record in caplog.records)
-    for name in names:
-        for a, b in zip(got[name], used(theirs, name), strict=True):
-            assert (a is None) == (b is None)
-            if a is not None:
-                assert close(a, b), name
-        assert (got[name][0] - before[name][0]).abs().max() > 1e-2, name
-    theirs.detach()
-    assert "Not used" not in report
-    assert "Warning" not in report
-
-
-def test_a_trained_lora_brings_its_settings_and_its_audio_branch(loras: Path) -> None:
-    theirs = replace(CONFIG, anchors=AnchorConfig(mode="cached", global_position=20))
-    trained(loras, theirs)
-    deaf = build(replace(CONFIG, audio=None))
-    model, report = ours(deaf, "trained.safetensors")
-    assert model.model.gloria.anchors == theirs.anchors
-    assert model.model.gloria.audio == theirs.audio
-    assert "anchors are placed" in report
-    assert "brings an audio branch" in report
-    assert "Warning" not in report
-    model.load(model.load_device, full_load=True)
-    assert torch.equal(layer(model, "blocks.0.audio_attn.v").weight, draw(48, 32, seed=5))
-    model.detach()
-    assert deaf.model.gloria.audio is None
-
-
-def test_settings_that_are_not_taken_over_are_warned_about(loras: Path) -> None:
-    trained(loras, replace(CONFIG, anchors=AnchorConfig(mode="cached")))
-    model, report = ours(build(), "trained.safetensors", settings_of_lora=False)
-    assert model.model.gloria.anchors.mode == "joint"
-    assert "Warning" in report
-    assert "anchors.mode cached (this model: joint)" in report
-
-
-def test_the_hosts_own_wan_takes_loras_of_every_naming_but_no_tables(loras: Path) -> None:
-    config = ModelConfig(dim=128, num_heads=1, num_layers=1, ffn_dim=64, chunk_latents=9)
-    shapes = GloriaDiT(config, device="meta").state_dict()
-    wan = comfy.sd.load_diffusion_model_state_dict({name: draw(*w.shape) for name, w in shapes.items()})
-    change = {"blocks.0.attn1.to_q.diff": draw(128, 128, seed=7), "blocks.0.diff_m": draw(1, 6, 128)}
-    save_file({f"transformer.{name}": t for name, t in change.items()}, loras / "some.safetensors")
-    model, report = ours(wan, "some.safetensors")
-    assert list(model.patches) == ["diffusion_model.blocks.0.self_attn.q.weight"]
-    assert "only in a model of Load Gloria DiT" in report
