@@ -15,6 +15,9 @@ from .config import ObjectiveConfig, SigmaConfig
 
 NUM_BINS = 4
 """Equal ranges of sigma over which the loss is reported."""
+LOWEST_HELD_OUT = 0.1
+"""Held-out noise levels begin here: below, hardly anything is left to predict, and a network that predicts the clean
+latent has its error there blown up by 1 / sigma^2."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +79,7 @@ def held_out_draw(batch: TrainBatch, generator: torch.Generator) -> Draw:
     """Draw for a held-out batch: evenly spaced noise levels and no dropout, so that runs can be compared."""
     count, device = batch.latents.shape[0], batch.latents.device
     levels = (torch.arange(count, device=device) + torch.rand(1, generator=generator, device=device)) / count
+    levels = LOWEST_HELD_OUT + (1 - LOWEST_HELD_OUT) * levels
     keep = torch.ones(count, dtype=torch.bool, device=device)
     return Draw(
         sigma=levels[torch.randperm(count, generator=generator, device=device)],

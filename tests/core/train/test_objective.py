@@ -8,7 +8,7 @@ from tiny_task import TinyTask
 
 from gloria_core.errors import ConfigError
 from gloria_core.train.config import ObjectiveConfig, SigmaConfig
-from gloria_core.train.objective import Draw, clip_losses, draw, held_out_draw, loss_bins, sample_sigma
+from gloria_core.train.objective import LOWEST_HELD_OUT, Draw, clip_losses, draw, held_out_draw, loss_bins, sample_sigma
 from gloria_core.types import Anchor, AnchorRole, AnchorSet, TrainBatch
 
 
@@ -148,7 +148,8 @@ def test_held_out_levels_are_even_and_nothing_is_dropped() -> None:
     drawn = held_out_draw(batch, _generator())
     assert bool(drawn.keep_text.all())
     assert bool(drawn.keep_audio.all())
-    torch.testing.assert_close(drawn.sigma.sort().values.diff(), torch.full((7,), 1 / 8))
+    torch.testing.assert_close(drawn.sigma.sort().values.diff(), torch.full((7,), 0.9 / 8))
+    assert drawn.sigma.min() >= LOWEST_HELD_OUT
 
 
 def test_bins_sum_losses_by_noise_level() -> None:
