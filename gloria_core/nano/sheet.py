@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..model import AnchorCache
 from ..sampling.schedule import flow_sigmas
 from ..types import TrainBatch
@@ -36,7 +38,7 @@ def sample_clips(
     cache.start_chunk()
     clean, context = batch.latents, encoder(batch.words)
     x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    sigmas = flow_sigmas(steps, dit.config.shift)
+    sigmas = flow_sigmas(steps, cast(ModelConfig, dit.config).shift)
     for sigma, following in pairwise(sigmas):
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x))
