@@ -65,8 +65,8 @@ def read_tensors(header: Header, names: Sequence[str]) -> Iterator[tuple[str, Te
     """Give tensors by the names in the file, mapped: a weight is read from the disk when it is first used.
 
     Raises:
-        CheckpointError: the container is GGUF, whose weights only its own reader can unpack, or the file was changed
-            after its header was read.
+        CheckpointError: the container is GGUF, whose weights only its own reader can unpack, the file was changed
+            after its header was read, or it is too large for this system to map.
     """
     if header.container == "gguf":
         raise CheckpointError(
@@ -86,6 +86,11 @@ def read_tensors(header: Header, names: Sequence[str]) -> Iterator[tuple[str, Te
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{path.name} changed while it was read ({error}); wait until its download is complete, and try again."
+            ) from error
+        except (RuntimeError, MemoryError) as error:  # the system refuses so large a mapping
+            raise CheckpointError(
+                f"{path.name} ({path.stat().st_size / 1e9:.1f} GB) cannot be mapped into memory ({error}): the system "
+                "has not enough memory and swap for it. Use a smaller file (fp8 or GGUF), or add swap."
             ) from error
 
 

@@ -54,3 +54,32 @@ def test_mapped_weights_outlive_what_opened_them(suffix: str, tiny: Tiny, weight
     opened = open_weights(inspect(path))
     path.unlink()
     assert all(torch.equal(opened[name], own[name]) for name in own)
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+from gloria_core.checkpoint.files import read_header, read_tensors
+from gloria_core.errors import CheckpointError
+header = read_header(Path(sys.argv[1]))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, resource.RLIM_INFINITY))
+try:
+    list(read_tensors(header, ["w"]))
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process's address space so")
+def test_a_file_that_the_system_cannot_map_is_told(tmp_path: Path) -> None:
+    size = 4 * 10**9
+    head = json.dumps({"w": {"dtype": "F16", "shape": [size // 2], "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "huge.safetensors"
+    with path.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        file.truncate(8 + len(head) + size)  # sparse: it takes no room on the disk
+    command = [sys.executable, "-c", LARGE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "huge.safetensors (4.0 GB) cannot be mapped into memory" in done.stdout, done.stdout + done.stderr
+    assert "fp8 or GGUF" in done.stdout
