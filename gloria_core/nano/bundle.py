@@ -51,7 +51,6 @@ def load_bundle(path: Path = WEIGHTS_FILE) -> Bundle:
         text = {n.removeprefix(TEXT): file.get_tensor(n).float() for n in names if n.startswith(TEXT)}
         codec = {n.removeprefix(CODEC): file.get_tensor(n) for n in names if n.startswith(CODEC)}
     encoder = TextEncoder(config.text_dim)
-    text.setdefault("gain", encoder.gain)  # files of before the gain was there have all words alike
     check_names(encoder.state_dict(), text, f"{path.name}'s text encoder")
     try:
         encoder.load_state_dict(text)
