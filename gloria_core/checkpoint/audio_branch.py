@@ -17,17 +17,13 @@ from ..errors import CheckpointError, ConfigError
 from ..model.attention import torch_attention
 from ..model.audio import AudioAttention, make_audio_embedding
 from .detect import own_config
-from .files import read_header, read_tensors, some
+from .files import misfits, read_header, read_tensors, some
 from .foreign import KINDS, Foreign, recognise
-from .header import Header
+from .header import Header, Shapes
 from .quantization import FLOAT8
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Our names and the shapes that a file has for them."""
 
 _WINDOW = 8
 _BRANCHES = "FantasyTalking, MultiTalk, InfiniteTalk, HuMo or Gloria"
-_SHAPES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -305,19 +301,9 @@ def _check_whole(shapes: Shapes, config: AudioConfig, dim: int, layers: int, wha
     """Raise where a weight is missing, unknown, or of another shape."""
     if layers > len(shapes):
         raise CheckpointError(f"{what}, but its blocks are counted up to {layers}. Download it again.")
-    wanted = _wanted(config, dim, layers)
-    missing, unknown = sorted(wanted.keys() - shapes.keys()), sorted(shapes.keys() - wanted.keys())
-    other = [f"{n} is {shapes[n]} instead of {s}" for n, s in wanted.items() if n in shapes and shapes[n] != s]
-    complaints = []
-    if missing:
-        complaints.append(f"{len(missing)} of {len(wanted)} weights are missing (by our names: {some(missing)})")
-    if unknown:
-        complaints.append(f"{len(unknown)} are not of it ({some(unknown)})")
-    if other:
-        more = " and more" if len(other) > _SHAPES_SHOWN else ""
-        complaints.append(f"{len(other)} have another shape ({'; '.join(other[:_SHAPES_SHOWN])}{more})")
+    complaints = misfits(_wanted(config, dim, layers), shapes, whose="of it")
     if complaints:
-        raise CheckpointError(f"{what}, but {'; '.join(complaints)}. Nothing was loaded: download the file again.")
+        raise CheckpointError(f"{what}, but by our names {complaints}. Nothing was loaded: download the file again.")
 
 
 def _wanted(config: AudioConfig, dim: int, layers: int) -> dict[str, tuple[int, ...]]:

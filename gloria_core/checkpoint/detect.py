@@ -11,7 +11,7 @@ from ..errors import CheckpointError, ConfigError
 from ..families import FAMILIES
 from .files import some
 from .foreign import CHANNELS
-from .header import Header
+from .header import Header, Shapes
 
 CONFIG_KEY = "gloria.config"
 """Metadata entry that holds the ModelConfig as JSON."""
@@ -36,9 +36,6 @@ _USUAL_NAME = re.compile(r"diffusion_pytorch_model.*|pytorch_model.*|model", re.
 """Names of files that say nothing: the folders' names say more."""
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""GloriaDiT's name -> shape."""
 
 
 def own_config(header: Header) -> ModelConfig | None:

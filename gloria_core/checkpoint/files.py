@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from . import gguf, pickles
-from .header import Header, TensorInfo, read_safetensors_header
+from .header import Header, Shapes, TensorInfo, read_safetensors_header
 
 _INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _SHOWN = 10
+_SHAPES_SHOWN = 3
 
 Shards = tuple[tuple[Path, ...], frozenset[str]]
 """The files of one model, and the tensors that an index promises in them."""
@@ -98,6 +99,21 @@ def some(names: Sequence[str]) -> str:
     """Return the first ten names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(name[:100] for name in names[:_SHOWN]) + more
+
+
+def misfits(wanted: Shapes, given: Shapes, foreign: Sequence[str] = (), *, whose: str = "of this model") -> str:
+    """Say which weights are missing, unknown (``foreign`` among them) or of another shape; empty where all is well."""
+    missing, unknown = sorted(wanted.keys() - given.keys()), sorted([*(given.keys() - wanted.keys()), *foreign])
+    other = [f"{n} is {given[n]} instead of {shape}" for n, shape in wanted.items() if given.get(n, shape) != shape]
+    complaints = []
+    if missing:
+        complaints.append(f"{len(missing)} of {len(wanted)} weights are missing ({some(missing)})")
+    if unknown:
+        complaints.append(f"{len(unknown)} are not {whose} ({some(unknown)})")
+    if other:
+        more = " and more" if len(other) > _SHAPES_SHOWN else ""
+        complaints.append(f"{len(other)} have another shape ({'; '.join(other[:_SHAPES_SHOWN])}{more})")
+    return "; ".join(complaints)
 
 
 def _container(path: Path) -> str:

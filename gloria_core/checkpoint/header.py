@@ -30,6 +30,9 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 """What safetensors calls the types of numbers."""
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""GloriaDiT's name -> shape."""
+
 Place = tuple[int, int]
 """First byte of a tensor's data, and the first behind it, counted from the header's end."""
 

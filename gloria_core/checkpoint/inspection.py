@@ -13,13 +13,11 @@ from ..errors import CheckpointError
 from ..model import GloriaDiT
 from .blank import BLANK
 from .detect import detect_config, own_config
-from .files import read_header, read_tensors, some
+from .files import misfits, read_header, read_tensors
 from .foreign import VARIANTS, recognise, refusal
 from .header import Header
 from .keys import Names, find_prefix, sort_names
 from .quantization import Quantization, read_quantization
-
-_SHAPES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,24 +117,11 @@ def _check_whole(names: Names, header: Header, config: ModelConfig, foreign: tup
             f"The sizes in {what} make no model ({str(error).splitlines()[0][:200]}). Download it again."
         ) from error
     given = {ours: header.tensors[name].shape for name, ours in names.weights.items()}
-    missing, unknown = sorted(wanted.keys() - given.keys()), sorted([*(given.keys() - wanted.keys()), *foreign])
-    other = [
-        f"{name} is {given[name]} instead of {shape}"
-        for name, shape in wanted.items()
-        if name in given and given[name] != shape
-    ]
-    complaints = []
-    if missing:
-        complaints.append(f"{len(missing)} of {len(wanted)} weights are missing ({some(missing)})")
-    if unknown:
-        complaints.append(f"{len(unknown)} are not of this model ({some(unknown)})")
-    if other:
-        more = " and more" if len(other) > _SHAPES_SHOWN else ""
-        complaints.append(f"{len(other)} have another shape ({'; '.join(other[:_SHAPES_SHOWN])}{more})")
+    complaints = misfits(wanted, given, foreign)
     if complaints:
         raise CheckpointError(
-            f"{what} looks like {config.family}, but {'; '.join(complaints)}. Nothing was loaded: download the file "
-            "again, or choose the plain model of this family."
+            f"{what} looks like {config.family}, but {complaints}. Nothing was loaded: download the file again, or "
+            "choose the plain model of this family."
         )
 
 

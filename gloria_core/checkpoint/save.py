@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..whole import written_whole
 from .detect import CONFIG_KEY
 from .header import DTYPES
 from .keys import PREFIX
@@ -73,22 +73,10 @@ def write_lazily(path: Path, layout: Layout, tensor: Callable[[str], Tensor], me
     """
     # The order and the padding are the format's own: wide numbers first keeps every tensor aligned.
     ordered = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(_header(layout, ordered, metadata))
-            for name in ordered:
-                _write_numbers(file, name, tensor(name), layout)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.name} cannot be written ({error.strerror}): free some space or choose another folder."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, partial.open("wb") as file:
+        file.write(_header(layout, ordered, metadata))
+        for name in ordered:
+            _write_numbers(file, name, tensor(name), layout)
 
 
 def _header(layout: Layout, ordered: list[str], metadata: Mapping[str, str]) -> bytes:

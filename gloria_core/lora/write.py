@@ -1,6 +1,5 @@
 """Writing LoRA files that every stock loader reads, with the settings that they were trained with inside."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import LoraError
+from ..whole import written_whole
 from .normalise import CONFIG_KEY, PREFIX
 
 
@@ -48,8 +48,7 @@ def write_lora(
         notes: more text for the header, such as a training record.
 
     Raises:
-        LoraError: there is nothing to write, matrices do not multiply, a number is not finite, or a name is given
-            twice.
+        LoraError: there is nothing to write, matrices do not multiply, a number is not finite, or the disk refuses.
     """
     tensors: dict[str, Tensor] = {}
     for layer, change in low_rank.items():
@@ -65,7 +64,8 @@ def write_lora(
             raise LoraError(f"{name} holds infinite or undefined numbers: the training diverged; lower its rate.")
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     tensors |= {f"{PREFIX}{layer}.alpha": torch.tensor(change.alpha) for layer, change in low_rank.items()}
-    _save(path, tensors, {**(notes or {}), CONFIG_KEY: config.to_json()})
+    with written_whole(path, kind=LoraError) as partial:
+        save_file(tensors, partial, metadata={**(notes or {}), CONFIG_KEY: config.to_json()})
 
 
 def _check_pair(layer: str, change: LowRank) -> None:
@@ -80,15 +80,3 @@ def _difference_name(name: str) -> str:
     if name.endswith(".bias"):
         return name.removesuffix(".bias") + ".diff_b"
     return name.removesuffix(".weight") + ".diff"
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(dict(tensors), partial, metadata=dict(metadata))
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

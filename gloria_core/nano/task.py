@@ -53,6 +53,9 @@ twice as well as at 20 (best margin of a unit query over the other slots: 1.26 t
 _MIDDLE_CLIPS = 3
 """Clips from the middle of a video that are drawn of each character; one more is from a video's start."""
 
+_MIDDLE, _START = slice(0, _MIDDLE_CLIPS), slice(_MIDDLE_CLIPS, None)
+"""Where the two kinds stand among a character's clips."""
+
 Scene = tuple[list[Clip], AnchorLatents]
 """A character's clips and anchors."""
 
@@ -155,7 +158,7 @@ class NanoTask:
         which = numbers[torch.randperm(len(numbers), generator=generator)[:count]]
         scenes = [self._scene(int(number)) for number in which]
         if not lit:
-            return self._batch(scenes, slice(-1, None) if first else slice(-1), generator, None)
+            return self._batch(scenes, _START if first else _MIDDLE, generator, None)
         rest = torch.rand((), generator=generator).square()
         slots = tuple(
             e for i, e in enumerate(EXPRESSIONS) if i == emotion or torch.rand((), generator=generator) < rest
@@ -174,7 +177,7 @@ class NanoTask:
         scenes = [
             self._draw(1_000_000 + 100 * index + i, self._held_out_speech, USUAL) for i in range(12 if first else 4)
         ]
-        return self._batch(scenes, slice(-1, None) if first else slice(-1), generator, 0.0)
+        return self._batch(scenes, _START if first else _MIDDLE, generator, 0.0)
 
     def _batch(
         self,
@@ -186,7 +189,7 @@ class NanoTask:
     ) -> TrainBatch:
         chosen = [clip for clips, _ in scenes for clip in clips[which]]
         prefix = PREFIX_LATENTS
-        if which.start == -1:
+        if which == _START:
             prefix = int(torch.rand((), generator=generator) < 0.6)  # the start frame given, or not
         names = ("scene", "views", "faces")
         anchors = AnchorLatents(*(torch.cat([getattr(a, name) for _, a in scenes]).float() for name in names))

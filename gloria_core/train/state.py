@@ -1,8 +1,7 @@
 """What a run is made of at a given step, and how it goes to the disk and comes back exactly."""
 
 import importlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from torch import Tensor, nn
 from ..checkpoint.keys import PREFIX
 from ..errors import CheckpointError, ConfigError
 from ..protocols import TrainingTask
+from ..whole import written_whole
 from . import optim
 from .config import TrainConfig
 
 _STATE_FILE = "resume.pt"
 _EMA, _MODEL = "ema.", "model."
+_UNTOUCHED = "the checkpoint before it is untouched"
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +128,8 @@ def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
     }
     average = {f"{_EMA}{name}": tensor for name, tensor in state.ema.average.items()}
     metadata = {"format": "gloria-train-1", "step": str(state.step), "config": config.to_toml()}
-    _write_whole(path, lambda temporary: save_file({**weights, **average}, temporary, metadata=metadata))
+    with written_whole(path, advice=_UNTOUCHED) as partial:
+        save_file({**weights, **average}, partial, metadata=metadata)
     resume = {
         "step": state.step,
         "samples": state.samples,
@@ -136,7 +138,8 @@ def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
         "checkpoint": path.name,
         "optimizers": optim.optimizer_state(state.optimizers),
     }
-    _write_whole(folder / _STATE_FILE, lambda temporary: torch.save(resume, temporary))
+    with written_whole(folder / _STATE_FILE, advice=_UNTOUCHED) as partial:
+        torch.save(resume, partial)
     for old in sorted(checkpoints.glob("step-*.safetensors"))[: -config.log.keep]:
         if old != path:
             old.unlink()
@@ -226,18 +229,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {path} cannot be read ({error}); it is missing or was cut.") from error
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write under a temporary name, force it to the disk, and only then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error}); the checkpoint before it is untouched.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

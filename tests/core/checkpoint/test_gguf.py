@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +12,6 @@ from gloria_core.checkpoint import inspect, open_weights, read_header
 from gloria_core.checkpoint.gguf import BLOCKS, PLAIN
 from gloria_core.config import ModelConfig
 from gloria_core.errors import CheckpointError
-
-gguf = pytest.importorskip("gguf")
 
 Tiny = Callable[..., ModelConfig]
 Weights = Callable[[ModelConfig], dict[str, Tensor]]

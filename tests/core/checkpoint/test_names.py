@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +10,6 @@ from torch import Tensor
 from gloria_core.checkpoint import inspect, load_dit, open_weights, read_checkpoint
 from gloria_core.config import ModelConfig
 from gloria_core.names import from_diffusers
-
-diffusers = pytest.importorskip("diffusers")
 
 Tiny = Callable[..., ModelConfig]
 Weights = Callable[[ModelConfig], dict[str, Tensor]]

@@ -6,14 +6,13 @@ The host's implementation is another: tests/host/inside/check_wan_parity.py.
 import re
 from dataclasses import replace
 
+import diffusers
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gloria_core.config import ModelConfig
 from gloria_core.model import GloriaDiT
-
-diffusers = pytest.importorskip("diffusers")
 
 TOLERANCE = 1e-4
 T2V = ModelConfig(dim=256, ffn_dim=512, num_heads=2, num_layers=2, text_dim=64)

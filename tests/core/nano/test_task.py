@@ -111,6 +111,13 @@ def test_words_that_are_not_known_are_named() -> None:
             assert any(ids)
 
 
+def test_words_of_emotions_can_be_louder_than_others() -> None:
+    ids = torch.tensor([tokenize("turns to the left, happy")[0]])
+    plain, loud = (NanoTask(emotion_gain=gain).modules()["text_encoder"](ids)[0] for gain in (1.0, 8.0))
+    assert torch.equal(plain[:4], loud[:4])
+    assert loud[4].norm() > 5 * plain[4].norm()
+
+
 def test_padding_gives_zero_rows() -> None:
     rows = TextEncoder(16)(torch.tensor([[3, 4, 0, 0]]))
     assert rows.shape == (1, 4, 16)
