@@ -197,6 +197,13 @@ def test_a_clean_prediction_leaves_no_noise_in_its_guess() -> None:
         )
 
 
+def test_a_prediction_that_is_unknown_or_has_no_spread_is_told() -> None:
+    with pytest.raises(ConfigError, match="prediction is 'noise'; use 'velocity' or 'clean'"):
+        replace(TINY, prediction="noise")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="prediction 'clean' needs latent_std"):
+        replace(TINY, prediction="clean", latent_std=())
+
+
 def test_bad_input_is_told() -> None:
     dit = build()
     with pytest.raises(PlanError, match="at least one"):

@@ -1,6 +1,7 @@
 """The measures are right on the renderer's own pictures, and at chance on pictures of somebody else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,6 +67,21 @@ def test_correlation_is_pearsons() -> None:
     a = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
     assert correlation(a, 2 * a + 1) == pytest.approx(1.0)
     assert correlation(a, -a) == pytest.approx(-1.0)
+
+
+def test_a_mouth_that_moves_late_has_a_positive_lag(who: Characters) -> None:
+    few = who.index(slice(0, 4))
+    spoken = torch.rand(4, 45, generator=torch.Generator().manual_seed(1))
+    still = torch.zeros(4, 45)
+    truth, late = (Poses.still(still, still.long(), mouth) for mouth in (spoken, spoken.roll(2, 1)))
+    stage = SimpleNamespace(cast=SimpleNamespace(who=few))
+    told = evaluate._mouth(stage, truth, render(few, late))  # type: ignore[arg-type]
+    assert told["mouth lag (frames)"] == 2
+    assert told["mouth correlation"] < 0.5
+    on_time = evaluate._mouth(stage, truth, render(few, truth))  # type: ignore[arg-type]
+    assert on_time["mouth lag (frames)"] == 0
+    assert on_time["mouth correlation"] > 0.95
+    assert on_time["mouth amplitude"] == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.slow
