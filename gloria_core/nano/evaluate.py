@@ -66,6 +66,8 @@ class Request:
     chunks: int
     """Length of the long rollout."""
     out: Path
+    measures: tuple[str, ...] = ()
+    """Names of the measures to run; empty runs all."""
 
 
 class Stage:
@@ -261,8 +263,9 @@ def evaluate(request: Request, jobs: int = 1) -> dict[str, Measured]:
         jobs: processes, of one thread each.
     """
     request.out.mkdir(parents=True, exist_ok=True)
-    tasks = [(name, seed) for name in MEASURES for seed in range(request.seeds)]
-    found: dict[str, list[Measured]] = {name: [] for name in MEASURES}
+    names = request.measures or tuple(MEASURES)
+    tasks = [(name, seed) for name in names for seed in range(request.seeds)]
+    found: dict[str, list[Measured]] = {name: [] for name in names}
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(measure, request, *task) for task in tasks]
         for (name, seed), future in zip(tasks, futures, strict=True):
@@ -292,9 +295,17 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=50, help="length of the long rollout")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/nano-evaluation"))
+    parser.add_argument(
+        "--measures", nargs="+", choices=tuple(MEASURES), default=(), metavar="NAME", help="only these; default: all"
+    )
     given = parser.parse_args()
     request = Request(
-        weights=given.weights, num=given.characters, seeds=given.seeds, chunks=given.chunks, out=given.out
+        weights=given.weights,
+        num=given.characters,
+        seeds=given.seeds,
+        chunks=given.chunks,
+        out=given.out,
+        measures=tuple(given.measures),
     )
     began = time.perf_counter()
     evaluate(request, given.jobs)
