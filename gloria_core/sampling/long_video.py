@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import GloriaError, PlanError
@@ -41,6 +43,8 @@ class ChunkJob(Generic[C_co]):
     """What the caller's ``conditions`` returned for this chunk."""
     seed: int
     """The seed that ``noise`` was drawn with, for samplers that need more noise."""
+    pictures: NDArray[np.uint8] | None = None
+    """What the prefix decodes to (F, H, W, 3), F = 4(P - 1) + 1, for weights that are shown pictures; else None."""
 
 
 class ChunkSampler(Protocol[C_contra]):
@@ -63,8 +67,8 @@ class FinishedChunk:
     """Place of ``latents[:, :, 0]`` in the whole video."""
     frames: range
     """Pixel frames of the video that these latents decode to, cut at the video's end."""
-    seed: int
-    seconds: float
+    seed: int = 0
+    seconds: float = 0.0
     """Time that sampling took."""
 
     @property
@@ -129,43 +133,83 @@ class _Video(Generic[C]):
 
 
 def _run(chunks: tuple[Chunk, ...], video: _Video[C], prefix: Tensor | None) -> Iterator[FinishedChunk]:
-    end = chunks[-1].frames.stop
-    for position, chunk in enumerate(chunks):
-        num_next_prefix = chunks[position + 1].num_prefix if position + 1 < len(chunks) else 0
-        finished, prefix = _finish(chunk, video, prefix, num_next_prefix, end)
-        yield finished
-        del finished  # while the next chunk is sampled, only the prefix stays
+    for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+        began = time.perf_counter()
+        seed = chunk_seed(video.seed, chunk.index)
+        job = chunk_job(chunk, video.shape, seed, video.prefix_mode, prefix, video.conditions(chunk))
+        latents = sample_chunk(video.sampler, job)
+        seconds = time.perf_counter() - began
+        finished = finished_part(chunk, latents, following, video.prefix_mode, chunks[-1].frames.stop)
+        prefix = prefix_for(following, latents)
+        del latents  # while the next chunk is sampled, only the prefix stays
+        yield replace(finished, seed=seed, seconds=seconds)
+        del finished
 
 
-def _finish(
-    chunk: Chunk, video: _Video[C], prefix: Tensor | None, num_next_prefix: int, end: int
-) -> tuple[FinishedChunk, Tensor | None]:
-    began = time.perf_counter()
-    seed = chunk_seed(video.seed, chunk.index)
-    batch, channels, height, width = video.shape
+def chunk_job(
+    chunk: Chunk,
+    shape: tuple[int, int, int, int],
+    seed: int,
+    prefix_mode: PrefixMode,
+    prefix: Tensor | None,
+    conditions: C,
+) -> ChunkJob[C]:
+    """Return the job of one chunk, with its noise drawn from ``seed``; ``shape`` is (B, C, H, W)."""
+    batch, channels, height, width = shape
     noise = chunk_noise(seed, (batch, channels, chunk.num_latents, height, width))
-    job = ChunkJob(chunk, noise, prefix, video.prefix_mode, video.conditions(chunk), seed)
-    latents = _checked(video.sampler(job), job)
-    seconds = time.perf_counter() - began
-    if prefix is not None:
-        num_prefix = prefix.shape[2]
-        made = latents[:, :, :num_prefix]
-        joined = prefix.to(latents) if video.prefix_mode == PrefixMode.HELD else blend(prefix, made)
-        latents = torch.cat([joined, latents[:, :, num_prefix:]], dim=2)
-    tail = latents[:, :, chunk.num_latents - num_next_prefix :]
-    next_prefix = tail.clone(memory_format=torch.contiguous_format) if num_next_prefix else None
-    is_held = video.prefix_mode == PrefixMode.HELD
-    ready = range(chunk.num_prefix if is_held else 0, chunk.num_latents - (0 if is_held else num_next_prefix))
-    shown = frames_of(chunk.latents[ready.start : ready.stop])
-    finished = FinishedChunk(
+    return ChunkJob(chunk, noise, prefix, prefix_mode, conditions, seed)
+
+
+def sample_chunk(sampler: ChunkSampler[C], job: ChunkJob[C]) -> Tensor:
+    """Return a chunk's latents (B, C, T, H, W), joined to its prefix: held as it is, or blended with the new version.
+
+    Raises:
+        GloriaError: the sampler returned another shape or values that are not numbers.
+    """
+    latents = _checked(sampler(job), job)
+    if job.prefix is None:
+        return latents
+    num_prefix = job.prefix.shape[2]
+    made = latents[:, :, :num_prefix]
+    joined = job.prefix.to(latents) if job.prefix_mode == PrefixMode.HELD else blend(job.prefix, made)
+    return torch.cat([joined, latents[:, :, num_prefix:]], dim=2)
+
+
+def prefix_for(following: Chunk | None, latents: Tensor) -> Tensor | None:
+    """Return what the next chunk goes on from: a copy of the last latents of a chunk (B, C, T, H, W)."""
+    if following is None:
+        return None
+    return latents[:, :, latents.shape[2] - following.num_prefix :].clone(memory_format=torch.contiguous_format)
+
+
+def finished_latents(chunk: Chunk, following: Chunk | None, prefix_mode: PrefixMode) -> range:
+    """Return the latents of the whole video that a chunk makes final: no later one changes them, no earlier has them.
+
+    Where prefixes are given, the last latents wait for the next chunk's blend.
+    """
+    if prefix_mode == PrefixMode.HELD:
+        return chunk.new_latents
+    return chunk.latents[: chunk.num_latents - (0 if following is None else following.num_prefix)]
+
+
+def finished_frames(chunk: Chunk, following: Chunk | None, prefix_mode: PrefixMode, end: int) -> range:
+    """Return the pixel frames that these latents decode to, cut at the video's ``end``."""
+    shown = frames_of(finished_latents(chunk, following, prefix_mode))
+    return range(shown.start, min(shown.stop, end))
+
+
+def finished_part(
+    chunk: Chunk, latents: Tensor, following: Chunk | None, prefix_mode: PrefixMode, end: int
+) -> FinishedChunk:
+    """Return the final ones of a chunk's latents (B, C, T, H, W), which are joined to its prefix."""
+    ready = finished_latents(chunk, following, prefix_mode)
+    first = ready.start - chunk.latents.start
+    return FinishedChunk(
         chunk,
-        latents[:, :, ready.start : ready.stop].contiguous(),
-        chunk.latents[ready.start],
-        range(shown.start, min(shown.stop, end)),
-        seed,
-        seconds,
+        latents[:, :, first : first + len(ready)].contiguous(),
+        ready.start,
+        finished_frames(chunk, following, prefix_mode, end),
     )
-    return finished, next_prefix
 
 
 def _checked(latents: Tensor, job: ChunkJob[C]) -> Tensor:

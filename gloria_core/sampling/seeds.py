@@ -24,6 +24,12 @@ def chunk_seed(seed: int, index: int) -> int:
     return seed if index == 0 else splitmix64((splitmix64(seed) + index) & _MASK_64) >> (64 - _SEED_BITS)
 
 
+def take_seed(seed: int, index: int, attempt: int) -> int:
+    """Return the seed of another attempt at a chunk; attempt 0 is the chunk's own seed (see `chunk_seed`)."""
+    own = chunk_seed(seed, index)
+    return own if attempt == 0 else splitmix64((splitmix64(own) + attempt) & _MASK_64) >> (64 - _SEED_BITS)
+
+
 def chunk_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     """Return float32 Gaussian noise on the CPU, the same for the same seed whatever device samples it."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, ConfigError, GloriaError
+from ..events import EventLog
 from ..protocols import TrainingTask
 from ..types import TrainBatch
 from . import objective, optim
 from . import state as states
 from .config import TrainConfig, changed_settings, load_config
-from .events import EventLog
 from .objective import NUM_BINS
 from .process import Prefetcher, StopSignal, World, joined_world, keep_freed_memory
 from .state import TrainState

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = (
     {"train"},
     {"data"},
+    {"render"},
+    {"runs"},
     {"evaluate"},
     {"sampling"},
     {"checkpoint", "anchors", "audio"},
@@ -22,7 +24,7 @@ LEVELS = (
     {"protocols"},
     {"families", "names"},
     {"config"},
-    {"types", "whole"},  # below config: it counts the slots of views and expressions
+    {"types", "whole", "events"},  # below config: it counts the slots of views and expressions
     {"errors"},  # below both: a setting out of range raises one of them
 )
 """Rooms of the core from high to low: each may import those below it, and none beside or above it."""

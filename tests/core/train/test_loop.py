@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from tiny_task import TinyTask
 
 from gloria_core.errors import CheckpointError, ConfigError
+from gloria_core.events import read_events
 from gloria_core.train import TrainConfig, TrainingError, latest_checkpoint, load_checkpoint, objective, train
 from gloria_core.train.__main__ import main
 from gloria_core.train.config import ObjectiveConfig, load_config
-from gloria_core.train.events import read_events
 from gloria_core.train.optim import Gradients, named_parameters
 
 HERE = Path(__file__).parent

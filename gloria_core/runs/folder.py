@@ -1,0 +1,190 @@
+"""The folder of a run: where each thing lies, who works in it, and what is finished.
+
+- ``run.json``: what the run is, rewritten whole after every chunk
+- ``events.jsonl``: what happened, a line each
+- ``film.mp4``: the video as far as it is, while the run works
+- ``last_frame.png``: its last picture as decoded
+- ``chunks/0003.take-1.safetensors``: the latents of chunk 3 (from 0) and what they were made from
+- ``chunks/0003.take-1.json``: what was seen when they were decoded
+- ``segments/0003.DIGEST.mp4``: the chunk as a video of its own
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import MediaError, PlanError
+from ..events import EventLog
+from ..whole import written_whole
+from .chunk_file import ChunkFileError, ChunkRecord, read_record
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_CHUNK = re.compile(r"(\d{4,})\.take-(\d+)\.safetensors")
+_ADVICE = "free some space, or choose another run; what is finished stays"
+
+
+class RunInUseError(MediaError):
+    """Another process works in the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A finished chunk in a run's folder."""
+
+    path: Path
+    record: ChunkRecord
+
+    @property
+    def seen_path(self) -> Path:
+        """Where lies what was seen when it was decoded."""
+        return self.path.with_suffix(".json")
+
+
+def check_name(name: str) -> str:
+    """Return a run's name; PlanError where it could not be a folder's name on every system."""
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise PlanError(
+            f"The run is called {name[:100]!r}; use up to 100 letters, digits, '_', '-' and '.', beginning with a "
+            "letter, digit or '_', such as 'my-film'."
+        )
+    return name
+
+
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: the folder; it is made where it is missing.
+
+    Raises:
+        MediaError: the folder cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.chunks, self.segments = path / "chunks", path / "segments"
+        self.film, self.settings, self.last_frame = path / "film.mp4", path / "run.json", path / "last_frame.png"
+        try:
+            for folder in (path, self.chunks, self.segments):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"The run's folder {path} cannot be made ({error.strerror}): choose another output folder, or another "
+                "name for the run."
+            ) from error
+        self.events = EventLog(path / "events.jsonl")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; the system lets go of the lock when this process ends, however it ends.
+
+        Raises:
+            RunInUseError: another process, or another run of this one, works here.
+            MediaError: the folder may not be written to.
+        """
+        try:
+            lock = (self.path / "lock").open("a+b")
+        except OSError as error:
+            raise MediaError(
+                f"The run's folder {self.path} may not be written to ({error.strerror}): change its permissions, or "
+                "choose another name for the run."
+            ) from error
+        with lock:
+            if not _lock(lock):
+                raise RunInUseError(
+                    f"The run {self.path.name!r} is being worked on by another ComfyUI or render process. Wait until "
+                    "it has finished, or choose another name for this run."
+                )
+            try:
+                yield
+            finally:
+                _unlock(lock)
+
+    def sweep(self) -> None:
+        """Delete what a killed process left half-written."""
+        for folder in (self.path, self.chunks, self.segments):
+            for partial in folder.glob("*.partial*"):
+                partial.unlink(missing_ok=True)
+
+    def takes(self) -> tuple[list[Take], list[str]]:
+        """Return all finished chunks that are whole, by chunk and take, and a sentence for each that is not."""
+        found, broken = [], []
+        for path in sorted(self.chunks.glob("*.safetensors")):
+            match = _CHUNK.fullmatch(path.name)
+            if match is None:
+                continue
+            try:
+                record = read_record(path)
+            except ChunkFileError as error:
+                broken.append(str(error))
+                continue
+            if (record.index, record.take) == (int(match[1]), int(match[2])):
+                found.append(Take(path, record))
+            else:
+                broken.append(f"{path.name} holds take {record.take} of chunk {record.index + 1}.")
+        return sorted(found, key=lambda take: (take.record.index, take.record.take)), broken
+
+    def chunk_path(self, index: int, take: int) -> Path:
+        """Return where a take of a chunk lies."""
+        return self.chunks / f"{index:04}.take-{take}.safetensors"
+
+    def next_take(self, index: int) -> int:
+        """Return a number that no take of a chunk has, broken ones included."""
+        names = [_CHUNK.fullmatch(path.name) for path in self.chunks.glob(f"{index:04}.take-*.safetensors")]
+        return 1 + max((int(match[2]) for match in names if match), default=0)
+
+    def segment_path(self, index: int, digest: str) -> Path:
+        """Return where the video of a chunk lies that shows certain contents in a certain way."""
+        return self.segments / f"{index:04}.{digest[:16]}.mp4"
+
+    def write_json(self, path: Path, told: Mapping[str, Any]) -> None:
+        """Write a JSON file whole or not at all; MediaError where the disk refuses."""
+        with written_whole(path, kind=MediaError, advice=_ADVICE) as partial:
+            partial.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+    def size_bytes(self) -> int:
+        """Return how much room the run takes."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run says; an empty mapping where it is missing or no such file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
