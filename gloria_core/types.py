@@ -3,6 +3,7 @@
 Axes: B batch, C channels, F pixel frames, T latent frames, h w latent height and width, A audio features.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -44,6 +45,10 @@ class Anchor:
     role: AnchorRole
     slot: str
     latent: Tensor
+    strength: float = 1.0
+    """How much the video heeds it: log(strength) is added to its attention logits. 1 is as trained, 0 leaves it out."""
+    hidden: tuple[range, ...] = ()
+    """Latent frames of the chunk, its prefix counted, whose tokens do not see the anchor."""
 
     def __post_init__(self) -> None:
         if self.slot not in SLOTS[self.role]:
@@ -53,6 +58,10 @@ class Anchor:
             raise AnchorError(
                 f"The {self.name} anchor has the shape {tuple(self.latent.shape)}; an anchor is one picture, encoded "
                 "to (batch, channels, 1, height, width)."
+            )
+        if not math.isfinite(self.strength) or self.strength < 0:
+            raise AnchorError(
+                f"The strength of the {self.name} anchor is {self.strength}; it must be 0 or more (1 is neutral)."
             )
 
     @property

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..protocols import Attention, Operations
 from .audio import AudioAttention
+from .bias import AttentionBias, attend_biased
 from .modulation import Modulation
 from .rope import Rope, rotate
 from .table import make_table
@@ -23,7 +24,7 @@ KV = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """What video tokens listen to besides each other."""
+    """What video tokens listen to besides each other, and what they heed more or less."""
 
     text: Tensor | None = None
     """Embedded text (B, L_text, D)."""
@@ -35,6 +36,8 @@ class Conditions:
     """Tokens at the start of the sequence that hear the audio."""
     options: dict[str, Any] = field(default_factory=dict)
     """The host's transformer options, handed on to the attention callable."""
+    bias: AttentionBias | None = None
+    """What is added to the logits of self-attention; None where nothing is."""
 
 
 def repeat_batch(x: Tensor, batch_size: int) -> Tensor:
@@ -57,7 +60,7 @@ class SelfAttention(nn.Module):
         self.norm_k = ops.RMSNorm(config.dim, eps=config.eps, elementwise_affine=True, **factory)
 
     def forward(
-        self, x: Tensor, table: Rope, foreign: list[KV], options: dict[str, Any], kept: list[KV] | None = None
+        self, x: Tensor, table: Rope, foreign: list[KV], given: Conditions, kept: list[KV] | None = None
     ) -> Tensor:
         """Attend from x (B, L, D) to itself and to foreign keys and values; append x's own K and V to ``kept``."""
         q = rotate(self.norm_q(self.q(x)), self.heads, table)
@@ -68,7 +71,9 @@ class SelfAttention(nn.Module):
         if foreign:
             k = torch.cat([k, *(repeat_batch(fk, len(x)) for fk, _ in foreign)], dim=1)
             v = torch.cat([v, *(repeat_batch(fv, len(x)) for _, fv in foreign)], dim=1)
-        return self.o(self.attention(q, k, v, self.heads, transformer_options=options))
+        if given.bias is not None:
+            return self.o(attend_biased(self.attention, q, k, v, self.heads, given.bias, given.options))
+        return self.o(self.attention(q, k, v, self.heads, transformer_options=given.options))
 
 
 class CrossAttention(nn.Module):
@@ -139,14 +144,14 @@ class Block(nn.Module):
             modulation: AdaLN parameters of the tokens' timesteps, n = 6.
             table: the tokens' rotations.
             foreign: keys and values of tokens outside x that x may look at.
-            given: text, image and audio; without text no cross-attention is done (clean tokens of the cached mode).
+            given: text, image, audio, bias; without text no cross-attention is done (clean tokens of the cached mode).
             kept: where to append the tokens' own keys and values, if somebody wants them.
 
         Returns:
             The tokens (B, L, D).
         """
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.parts(self.modulation)
-        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given.options, kept)
+        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given, kept)
         x = modulation.gated(x, y, gate_sa)
         del y  # a hidden vector for each token is much memory
         if given.text is not None:

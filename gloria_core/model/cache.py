@@ -1,5 +1,7 @@
 """What the cached attention mode remembers: anchors for a video, the prefix for a chunk."""
 
+from collections.abc import Hashable
+
 from torch import Tensor
 
 from .blocks import KV
@@ -9,7 +11,7 @@ class AnchorCache:
     """Keys and values of clean tokens, one pair for each block.
 
     One cache serves one video with one set of weights. Anchors are kept by the identity of their latents, so adding or
-    removing one recomputes nothing else.
+    removing one, or another strength, recomputes none.
     """
 
     def __init__(self) -> None:
@@ -18,7 +20,7 @@ class AnchorCache:
         self.prefixes_encoded = 0
         """How many prefixes went through the network since the cache was made."""
         self._anchors: dict[tuple[int, int], tuple[Tensor, list[KV]]] = {}
-        self._prefix: dict[tuple[int, int], list[KV]] = {}
+        self._prefix: dict[Hashable, list[KV]] = {}
 
     def start_chunk(self) -> None:
         """Forget the prefix: the next chunk has another one."""
@@ -33,13 +35,16 @@ class AnchorCache:
         """Keep an anchor's keys and values (the latent too, so that its identity stays taken)."""
         self._anchors[id(latent), position] = (latent, blocks)
         self.anchors_encoded += 1
-        self._prefix.clear()
 
-    def prefix(self, num_prefix: int, batch_size: int) -> list[KV] | None:
-        """Return what is kept for the chunk's prefix, or None."""
-        return self._prefix.get((num_prefix, batch_size))
+    def prefix(self, key: Hashable) -> list[KV] | None:
+        """Return what is kept for the chunk's prefix under all that it was computed from, or None."""
+        return self._prefix.get(key)
 
-    def keep_prefix(self, num_prefix: int, batch_size: int, blocks: list[KV]) -> None:
-        """Keep the prefix's keys and values until the next chunk."""
-        self._prefix[num_prefix, batch_size] = blocks
+    def keep_prefix(self, key: Hashable, blocks: list[KV]) -> None:
+        """Keep the prefix's keys and values until the next chunk.
+
+        The key names what they follow from within a chunk: the prefix's length, its batch, its timestep and the anchors
+        that it sees (by identities that this cache has kept, with their strengths and hidings).
+        """
+        self._prefix[key] = blocks
         self.prefixes_encoded += 1

@@ -15,9 +15,10 @@ from ..protocols import Attention, Operations
 from ..types import Anchor, AnchorSet
 from .attention import choose_attention
 from .audio import make_audio_embedding
+from .bias import AttentionBias, anchor_bias
 from .blocks import KV, Block, Conditions, Head, repeat_batch
 from .cache import AnchorCache
-from .embed import ClipEmbedding, pad_to_patch, sinusoid, unpatchify
+from .embed import ClipEmbedding, anchor_input, pad_to_patch, sinusoid, unpatchify
 from .modulation import Modulation
 from .precondition import best_guess, from_clean
 from .rope import Rope, rope
@@ -96,6 +97,7 @@ class GloriaDiT(nn.Module):
         *,
         anchors: AnchorSet | None = None,
         num_prefix: int = 0,
+        prefix_timestep: float = 0.0,
         audio: Tensor | None = None,
         cache: AnchorCache | None = None,
         **_unused: object,
@@ -103,17 +105,19 @@ class GloriaDiT(nn.Module):
         """Predict the velocity.
 
         Args:
-            x: latents (B, C_in, T, h, w); the first ``num_prefix`` frames are clean.
+            x: latents (B, C_in, T, h, w); the first ``num_prefix`` frames are the prefix.
             timestep: one for each clip (B,), latent frame (B, T) or token (B, T*h*w / patch), in 0..1000; the prefix
-                is at 0 whatever is given for it.
+                is at ``prefix_timestep`` whatever is given for it.
             context: rows of text (B, L, text_dim); padded with zero rows to the trained length, never cut.
             clip_fea: CLIP vision tokens (B, 257, 1280), or of a first and a last image (B, 514, 1280) or
                 (2B, 257, 1280); without them the image branch is left out.
             time_dim_concat: extra latent frames put behind ``x`` (the host's own references), cut off again.
             transformer_options: the host's options; ``patches_replace`` for double blocks and ``rope_options`` are
                 obeyed.
-            anchors: the character's anchors; their batch divides B, and clip b uses row b // (B / Ba).
-            num_prefix: clean latent frames at the start of ``x``.
+            anchors: the character's anchors; their batch divides B, and clip b uses row b // (B / Ba). Strengths and
+                hidings are between them and the video's tokens; among each other anchors see what they always see.
+            num_prefix: latent frames at the start of ``x`` that are not generated.
+            prefix_timestep: 0 where the prefix is clean, 1000 sigma where it is shown noised.
             audio: windows of features (B, T, W, A); zeros mean "no audio", None skips the branch.
             cache: keeps keys and values of anchors (a video long) and prefix (a chunk long) in the cached mode.
 
@@ -137,9 +141,12 @@ class GloriaDiT(nn.Module):
             audio=self._embedded_audio(audio, batch, frames, x.dtype),
             options=transformer_options or {},
         )
-        steps = self._steps(timestep, frames, sequence.shape[2:], num_prefix)
-        run = self._cached if self.config.anchors.mode == "cached" else self._joint
-        output = run(sequence, steps, given, tuple(anchors or ()), num_prefix, cache)
+        steps = self._steps(timestep, frames, sequence.shape[2:], num_prefix, prefix_timestep)
+        heeded = tuple(anchor for anchor in anchors or () if anchor.strength > 0)
+        if self.config.anchors.mode == "cached":
+            output = self._cached(sequence, steps, given, heeded, num_prefix, prefix_timestep, cache)
+        else:
+            output = self._joint(sequence, steps, given, heeded)
         output = output[:, :, :frames, :height, :width]
         if self.config.latent_std:
             turn = from_clean if self.config.prediction == "clean" else best_guess
@@ -148,19 +155,11 @@ class GloriaDiT(nn.Module):
             output = torch.cat([torch.zeros_like(output[:, :, :num_prefix]), output[:, :, num_prefix:]], dim=2)
         return output
 
-    def _joint(
-        self,
-        x: Tensor,
-        steps: Tensor,
-        given: Conditions,
-        anchors: tuple[Anchor, ...],
-        num_prefix: int,
-        cache: AnchorCache | None,
-    ) -> Tensor:
+    def _joint(self, x: Tensor, steps: Tensor, given: Conditions, anchors: tuple[Anchor, ...]) -> Tensor:
         """Run video and anchors as one sequence in which all see all (the paper's way)."""
         grid = self._grid(x)
         tables, lengths = [self._video_rope(0, grid, given, x.device)], self._run_lengths(steps, grid)
-        inputs = [self._anchor_input(anchor.latent, x) for anchor in anchors]
+        inputs = [anchor_input(anchor.latent, self.config, x) for anchor in anchors]
         for anchor, latent in zip(anchors, inputs, strict=True):
             size = self._grid(latent)
             tables.append(self._rope(self.config.anchors.position(anchor.role, anchor.slot), size, x.device))
@@ -169,7 +168,8 @@ class GloriaDiT(nn.Module):
             lengths.append(prod(size))
         time, modulation = self._modulation(steps, lengths, x.dtype)
         heard = given.audio.shape[1] * grid[1] * grid[2] if given.audio is not None else 0
-        given = replace(given, num_audio_tokens=heard)
+        bias = self._bias(anchors, x, biases_all=False)
+        given = replace(given, num_audio_tokens=heard, bias=bias)
         out = self._run_blocks(self._sequence(x, inputs), modulation, torch.cat(tables), None, given)
         return unpatchify(self.head(out, time)[:, : prod(grid)], grid, self.patch_size)
 
@@ -180,18 +180,22 @@ class GloriaDiT(nn.Module):
         given: Conditions,
         anchors: tuple[Anchor, ...],
         num_prefix: int,
+        prefix_timestep: float,
         cache: AnchorCache | None,
     ) -> Tensor:
         """Run clean tokens first (each anchor alone, then the prefix), then the video, which looks at all of them."""
         foreign = self._anchor_kv(anchors, x, cache)  # one list of KV for each block
         if num_prefix:
-            prefix = cache.prefix(num_prefix, x.shape[0]) if cache else None
+            seen = tuple((id(a.latent), a.name, a.strength, a.hidden) for a in anchors)
+            key = (num_prefix, len(x), prefix_timestep, seen)
+            prefix = cache.prefix(key) if cache else None
             if prefix is None:
-                clean = x[:, :, :num_prefix]
-                table = self._video_rope(0, self._grid(clean), given, x.device)
-                prefix = self._encode_clean(self._patchify(clean), table, foreign)
+                start = x[:, :, :num_prefix]
+                table = self._video_rope(0, self._grid(start), given, x.device)
+                bias = self._bias(anchors, start)
+                prefix = self._encode_clean(self._patchify(start), table, foreign, prefix_timestep, bias)
                 if cache:
-                    cache.keep_prefix(num_prefix, x.shape[0], prefix)
+                    cache.keep_prefix(key, prefix)
             foreign = [[*kvs, kv] for kvs, kv in zip(foreign, prefix, strict=True)]
             steps = steps[:, num_prefix * steps.shape[1] // x.shape[2] :]
             x = x[:, :, num_prefix:]
@@ -199,7 +203,8 @@ class GloriaDiT(nn.Module):
         time, modulation = self._modulation(steps, self._run_lengths(steps, grid), x.dtype)
         audio = given.audio[:, num_prefix:] if given.audio is not None else None
         heard = audio.shape[1] * grid[1] * grid[2] if audio is not None else 0
-        given = replace(given, audio=audio, num_audio_tokens=heard)
+        bias = self._bias(anchors, x, num_prefix)
+        given = replace(given, audio=audio, num_audio_tokens=heard, bias=bias)
         table = self._video_rope(num_prefix, grid, given, x.device)
         out = self._run_blocks(self._patchify(x), modulation, table, foreign, given)
         out = unpatchify(self.head(out, time), grid, self.patch_size)
@@ -232,7 +237,7 @@ class GloriaDiT(nn.Module):
     def _encode_anchors(
         self, anchors: list[Anchor], places: list[int], indices: list[int], x: Tensor
     ) -> dict[int, list[KV]]:
-        latents = torch.stack([self._anchor_input(a.latent, x) for a in anchors], dim=1)  # (Ba, n, C, 1, h, w)
+        latents = torch.stack([anchor_input(a.latent, self.config, x) for a in anchors], dim=1)  # (Ba, n, C, 1, h, w)
         rows = latents.flatten(0, 1)
         tables = [self._rope(place, self._grid(rows), x.device) for place in places]
         batch = latents.shape[0]
@@ -244,13 +249,40 @@ class GloriaDiT(nn.Module):
         ]
         return dict(zip(indices, split, strict=True))
 
-    def _encode_clean(self, tokens: Tensor, table: Rope, foreign: list[list[KV]]) -> list[KV]:
-        """Run tokens at timestep 0 through the blocks without text or audio; return their keys and values."""
-        _, modulation = self._modulation(tokens.new_zeros(1, 1), [tokens.shape[1]], tokens.dtype)
+    def _encode_clean(
+        self,
+        tokens: Tensor,
+        table: Rope,
+        foreign: list[list[KV]],
+        timestep: float = 0.0,
+        bias: AttentionBias | None = None,
+    ) -> list[KV]:
+        """Run tokens at a timestep through the blocks without text or audio; return their keys and values."""
+        steps = torch.full((1, 1), timestep, dtype=torch.float32, device=tokens.device)
+        _, modulation = self._modulation(steps, [tokens.shape[1]], tokens.dtype)
         blocks: list[KV] = []
         for block, kvs in zip(self.blocks, foreign, strict=True):
-            tokens = block(tokens, modulation, table, kvs, Conditions(), blocks)
+            tokens = block(tokens, modulation, table, kvs, Conditions(bias=bias), blocks)
         return blocks
+
+    def _bias(
+        self, anchors: tuple[Anchor, ...], x: Tensor, num_prefix: int = 0, *, biases_all: bool = True
+    ) -> AttentionBias | None:
+        """Return the bias of the video's tokens x towards anchors; ``num_prefix`` frames before x stand behind them.
+
+        Where anchors are queries too, ``biases_all`` is False.
+        """
+        frames, height, width = self._grid(x)
+        lengths = [prod(self._grid(anchor.latent)) for anchor in anchors]
+        return anchor_bias(
+            anchors,
+            lengths,
+            frames=range(num_prefix, num_prefix + frames),
+            per_frame=height * width,
+            num_others=0 if biases_all else sum(lengths),
+            num_behind=num_prefix * height * width,
+            like=x,
+        )
 
     def _run_blocks(
         self, x: Tensor, modulation: Modulation, table: Rope, foreign: list[list[KV]] | None, given: Conditions
@@ -297,10 +329,12 @@ class GloriaDiT(nn.Module):
         shift = (asked.get("shift_t", 0.0), asked.get("shift_y", 0.0), asked.get("shift_x", 0.0))
         return rope(self.config.head_dim, start, grid, device, scale=scale, shift=shift)
 
-    def _steps(self, timestep: Tensor, frames: int, size: torch.Size, num_prefix: int) -> Tensor:
+    def _steps(
+        self, timestep: Tensor, frames: int, size: torch.Size, num_prefix: int, prefix_timestep: float
+    ) -> Tensor:
         """Return timesteps (B, 1), (B, T) or (B, L) of a sequence of latents (T, h, w) whose first ``frames`` are x's.
 
-        The prefix is at 0, and latents behind x are at the timestep of x's end.
+        The prefix is at its own, and latents behind x are at the timestep of x's end.
         """
         steps = timestep if timestep.ndim == 2 else timestep.unsqueeze(1)
         per_frame = prod(size[1:]) // prod(self.patch_size)
@@ -313,9 +347,9 @@ class GloriaDiT(nn.Module):
             steps = steps.expand(-1, frames)
         if steps.shape[1] > 1:
             runs = steps.shape[1] // frames
-            clean = torch.zeros_like(steps[:, : num_prefix * runs])
+            start = torch.full_like(steps[:, : num_prefix * runs], prefix_timestep)
             behind = steps[:, -1:].expand(-1, (size[0] - frames) * runs)
-            steps = torch.cat([clean, steps[:, num_prefix * runs :], behind], dim=1)
+            steps = torch.cat([start, steps[:, num_prefix * runs :], behind], dim=1)
         return steps
 
     def _run_lengths(self, steps: Tensor, grid: tuple[int, int, int]) -> list[int]:
@@ -327,15 +361,6 @@ class GloriaDiT(nn.Module):
         time = self.time_embedding(sinusoid(steps, self.config.freq_dim).to(dtype))  # (B, S, D)
         values = self.time_projection(time).unflatten(2, (6, self.config.dim))
         return Modulation.of(time.unsqueeze(2), lengths), Modulation.of(values, lengths)
-
-    def _anchor_input(self, latent: Tensor, x: Tensor) -> Tensor:
-        """Fill the input channels of an anchor: [latent] or, in a 36-channel model, [latent, mask 1, latent]."""
-        latent = latent.to(x)
-        if self.config.has_image_channels:
-            masks = self.config.in_channels - 2 * self.config.out_channels
-            ones = latent.new_ones(latent.shape[0], masks, *latent.shape[2:])
-            latent = torch.cat([latent, ones, latent], dim=1)
-        return latent
 
     def _padded_text(self, context: Tensor) -> Tensor:
         missing = self.config.text_length - context.shape[1]

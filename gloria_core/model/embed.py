@@ -7,6 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..protocols import Operations
 from .table import make_table
 
@@ -33,6 +34,19 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int, int], patch: tuple[int, int
     t, h, w = grid
     pt, ph, pw = patch
     return rearrange(tokens, "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)", t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+def anchor_input(latent: Tensor, config: ModelConfig, like: Tensor) -> Tensor:
+    """Fill the input channels of an anchor (B, C, 1, h, w), with the dtype and device of ``like``.
+
+    They are [latent] or, in a 36-channel model, [latent, mask 1, latent].
+    """
+    latent = latent.to(like)
+    if config.has_image_channels:
+        masks = config.in_channels - 2 * config.out_channels
+        ones = latent.new_ones(latent.shape[0], masks, *latent.shape[2:])
+        latent = torch.cat([latent, ones, latent], dim=1)
+    return latent
 
 
 class ClipEmbedding(nn.Module):

@@ -227,7 +227,8 @@ def test_a_block_takes_shift_scale_gate_for_attention_then_for_the_feed_forward(
     block, given = build().blocks[0], Conditions(text=draw(1, 6, 48, seed=3))
     x, values, table = draw(1, 8, 48), draw(1, 1, 6, 48, seed=4), rope(24, 0, (1, 2, 4), CPU)
     m = (block.modulation.weight + values[:, 0]).unbind(1)
-    expected = x + m[2] * block.self_attn(functional.layer_norm(x, (48,), eps=1e-6) * (1 + m[1]) + m[0], table, [], {})
+    normed = functional.layer_norm(x, (48,), eps=1e-6) * (1 + m[1]) + m[0]
+    expected = x + m[2] * block.self_attn(normed, table, [], Conditions())
     normed = functional.layer_norm(expected, (48,), block.norm3.weight, block.norm3.bias, eps=1e-6)
     expected = expected + block.cross_attn(normed, given)[0]
     fed = block.ffn(functional.layer_norm(expected, (48,), eps=1e-6) * (1 + m[4]) + m[3])
