@@ -11,34 +11,18 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ..errors import MediaError
+from .segment import add_video_stream, to_video_frame
 from .soundtrack import Soundtrack
 
-_BT709, _VIDEO_RANGE = 1, 1
-"""Codes of ITU-T H.273 for the colours of HD video, and the library's for 16..235."""
 _HYBRID_SINCE = (62, 12, 0)
 """First libavformat whose hybrid files were found to be whole; those of FFmpeg 7.1 and 8.0 lose frames."""
 _HYBRID = "hybrid_fragmented"
 """Fragments while it is written, so that a cut file plays; an ordinary, seekable MP4 once it is closed."""
 _FRAGMENTS = "frag_keyframe+default_base_moof"
 """Fragments that stay. Players know them; a few editing programs want them remuxed."""
-
-
-def encoder_name() -> str:
-    """Return the H.264 encoder to use: x264 where it is built in, any other otherwise.
-
-    Raises:
-        MediaError: the media library was built without H.264.
-    """
-    for name in ("libx264", "h264_videotoolbox", "h264_mf", "libopenh264"):
-        if name in av.codecs_available:
-            return name
-    raise MediaError("The installed PyAV cannot write H.264; install its ordinary package with: pip install av.")
 
 
 class Mp4Encoder:
@@ -60,7 +44,7 @@ class Mp4Encoder:
         self._path = path
         self._fps = fps
         self._container = av.open(str(path.absolute()), "w", format="mp4", options={"movflags": flags})
-        self._video = _video_stream(self._container, fps, size, crf)
+        self._video = add_video_stream(self._container, fps, size, crf)
         self._soundtrack = soundtrack
         self._audio = _audio_stream(self._container, soundtrack) if soundtrack else None
         self._reformatter = VideoReformatter()
@@ -70,10 +54,7 @@ class Mp4Encoder:
     def add(self, frames: NDArray[np.uint8]) -> None:
         """Encode frames (n, H, W, 3) and the sound that belongs to them."""
         for pixels in frames:
-            frame = VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame = self._reformatter.reformat(
-                frame, format="yuv420p", dst_colorspace=_BT709, dst_color_range=_VIDEO_RANGE
-            )
+            frame = to_video_frame(pixels, self._reformatter)
             frame.pts = self._num_frames
             frame.time_base = 1 / self._fps
             self._container.mux(self._video.encode(frame))
@@ -120,22 +101,6 @@ def _is_whole(path: Path) -> bool:
                 return False
             place += length
     return place == size and kind in (b"moov", b"mfra")
-
-
-def _video_stream(
-    container: av.container.OutputContainer, fps: Fraction, size: tuple[int, int], crf: int
-) -> VideoStream:
-    name = encoder_name()
-    options = {"crf": str(crf), "preset": "veryfast", "threads": "2"} if name == "libx264" else {}
-    stream = container.add_stream(name, rate=fps, options=options)
-    assert isinstance(stream, VideoStream)  # the codec decides the class
-    stream.width, stream.height = size
-    stream.pix_fmt = "yuv420p"
-    codec = stream.codec_context
-    codec.gop_size = max(1, round(2 * fps))
-    codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
-    codec.color_range = _VIDEO_RANGE
-    return stream
 
 
 def _audio_stream(container: av.container.OutputContainer, soundtrack: Soundtrack) -> AudioStream:

@@ -22,22 +22,38 @@ _OTHER_RATE = 48000
 
 
 class Soundtrack:
-    """A source of samples that never ends: silence follows the sound. Held in memory: about a second."""
+    """A source of samples that never ends. Held in memory: about a second.
 
-    def __init__(self, sound: Sound) -> None:
+    Args:
+        sound: where the samples come from.
+        loop: begin anew where the sound ends, with no gap; otherwise silence follows it.
+
+    Raises:
+        MediaError: the sound is missing or cannot be read.
+    """
+
+    def __init__(self, sound: Sound, *, loop: bool = False) -> None:
         self._open = ExitStack()
         if isinstance(sound, tuple):
             rate, self.channels, source = self._from_waveform(*sound)
         else:
             rate, self.channels, source = self._from_file(sound)
         self.rate = rate
-        self._source = source
+        self._source = self._repeated(sound, source) if loop else source
         self._held: Samples = np.zeros((self.channels, 0), np.float32)
 
     @property
     def layout(self) -> str:
         """Name of the channel layout: ``mono`` or ``stereo``."""
         return "mono" if self.channels == 1 else "stereo"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sound has no sample at all."""
+        if self._held.shape[1] == 0:
+            block = next(self._source, None)
+            self._held = self._held if block is None else block
+        return self._held.shape[1] == 0
 
     def take(self, count: int) -> Samples:
         """Return the next ``count`` samples (channels, count)."""
@@ -55,6 +71,16 @@ class Soundtrack:
     def close(self) -> None:
         """Close the file that the sound comes from, if it is one."""
         self._open.close()
+
+    def _repeated(self, sound: Sound, source: Iterator[Samples]) -> Iterator[Samples]:
+        length = 1
+        while length:  # a sound of no length would be repeated for ever
+            length = 0
+            for block in source:
+                length += block.shape[1]
+                yield block
+            self._open.close()  # what was open is read to its end
+            source = (self._from_waveform(*sound) if isinstance(sound, tuple) else self._from_file(sound))[2]
 
     def _from_file(self, path: str | os.PathLike[str]) -> tuple[int, int, Iterator[Samples]]:
         container = self._open.enter_context(open_media(path))

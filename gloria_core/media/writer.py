@@ -1,30 +1,26 @@
 """A video file that grows while its frames are made: constant memory, and no broken file whatever happens."""
 
-import errno
 import os
 import queue
 import threading
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import MediaError
-from .encoder import Mp4Encoder, encoder_name
+from .encoder import Mp4Encoder
+from .failures import FAILURES, explained
+from .segment import check_picture, encoder_name, exact_rate
 from .soundtrack import Sound, Soundtrack
 
 _QUEUED_FRAMES, _QUEUED_BATCHES = 8, 4
 """At most 4 batches of 8 frames wait: 88 MB at 1280 x 720."""
 _POLL_S = 0.1
 """Waiting is cut into steps, so that an interrupt from the keyboard arrives on every system."""
-_FAILURES = (av.FFmpegError, OSError, ValueError, MemoryError)
-"""What encoding can end with; MediaError is a ValueError."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class VideoWriter:
@@ -61,9 +57,9 @@ class VideoWriter:
         self.path = Path(path)
         self.partial_path = self.path.with_name(f"{self.path.stem}.partial.mp4")
         self.num_frames = 0
-        _check(self.path, fps, size, crf)
+        _check(self.path, size, crf)
         self._size = size
-        self._rate = Fraction(fps).limit_denominator(1001)
+        self._rate = exact_rate(fps)
         self._crf = crf
         self._queue: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(_QUEUED_BATCHES)
         self._failure: MediaError | None = None
@@ -75,7 +71,7 @@ class VideoWriter:
             self.partial_path.open("wb").close()  # says at once where no file can be made
         except OSError as error:
             self._close_sound()
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
         self._thread = threading.Thread(target=self._work, name=f"video writer {self.path.name}", daemon=True)
         self._thread.start()
 
@@ -172,7 +168,7 @@ class VideoWriter:
                 os.fsync(file.fileno())
             os.replace(self.partial_path, self.path)
         except OSError as error:
-            raise self._explained(error) from error
+            raise explained(self.path, error) from error
 
     def _delete(self) -> None:
         self.partial_path.unlink(missing_ok=True)
@@ -190,8 +186,8 @@ class VideoWriter:
         try:
             encoder = encoder or Mp4Encoder(self.partial_path, self._rate, self._size, self._soundtrack, self._crf)
             encoder.add(batch)
-        except _FAILURES as error:
-            self._failure = self._explained(error)
+        except FAILURES as error:
+            self._failure = explained(self.path, error)
         return encoder
 
     def _close(self, encoder: Mp4Encoder) -> None:
@@ -200,25 +196,12 @@ class VideoWriter:
         try:
             encoder.close()
             self._complete = True
-        except _FAILURES as error:
-            self._failure = self._explained(error)
+        except FAILURES as error:
+            self._failure = explained(self.path, error)
             encoder.discard()
 
-    def _explained(self, error: Exception) -> MediaError:
-        if isinstance(error, MediaError):
-            return error
-        if isinstance(error, OSError) and error.errno in _FULL:
-            reason, remedy = "the disk is full", "Free some space or choose another folder."
-        elif isinstance(error, PermissionError):
-            reason, remedy = "this user may not", "Close programs that show it, or choose another folder."
-        else:
-            reason, remedy = str(error), "Choose another folder or size."
-        explained = MediaError(f"{self.path.absolute()} could not be written: {reason}. {remedy}")
-        explained.__cause__ = error
-        return explained
 
-
-def _check(path: Path, fps: float, size: tuple[int, int], crf: int) -> None:
+def _check(path: Path, size: tuple[int, int], crf: int) -> None:
     encoder_name()
     if path.suffix.lower() != ".mp4":
         raise MediaError(f"The video's name is {path.name!r}; it must end in .mp4.")
@@ -226,13 +209,4 @@ def _check(path: Path, fps: float, size: tuple[int, int], crf: int) -> None:
         raise MediaError(f"There is no folder {path.parent}; make it first, or choose another.")
     if path.is_dir():
         raise MediaError(f"{path} is a folder; choose a file name ending in .mp4.")
-    if not 0 < fps <= 1000:
-        raise MediaError(f"fps is {fps:g}; it must be above 0 and at most 1000, such as 16 or 24.")
-    if not 0 <= crf <= 51:
-        raise MediaError(f"crf is {crf}; it goes from 0 (lossless) to 51.")
-    for side, length in zip(("width", "height"), size, strict=True):
-        if length < 2 or length % 2:
-            raise MediaError(
-                f"The {side} is {length} px; H.264 takes even sides: "
-                f"use {max(2, length // 2 * 2)} or {max(4, length // 2 * 2 + 2)}."
-            )
+    check_picture(size, crf)
