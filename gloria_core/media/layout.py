@@ -68,6 +68,10 @@ class Layout(Protocol):
         """Lay out frames (n, h, w, 3) that were made with a prompt; returns (n, H, W, 3)."""
         ...
 
+    def after(self, prompts: Sequence[str]) -> list[str]:
+        """Go on as if these prompts had been shown, from the film's first on; return what is remembered of them."""
+        ...
+
 
 class Plain:
     """The frames alone, enlarged by a whole number until the smaller side is ``smallest_side`` or more."""
@@ -91,6 +95,10 @@ class Plain:
         width, height = self.size
         missing = ((0, 0), (0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0))
         return np.pad(frames, missing, mode="edge") if any(after for _, after in missing) else frames
+
+    def after(self, prompts: Sequence[str]) -> list[str]:
+        """Remember nothing."""
+        return []
 
 
 class Strip:
@@ -121,6 +129,14 @@ class Strip:
             self._drawn = (prompt, self._draw(prompt))
         panel = np.broadcast_to(self._drawn[1], (frames.shape[0], *self._drawn[1].shape))
         return np.concatenate([frames, panel], axis=2)
+
+    def after(self, prompts: Sequence[str]) -> list[str]:
+        """Go on from the direction and the expression that these prompts asked for last."""
+        self._side, self._expression, self._drawn = "front", "neutral", None
+        for prompt in prompts:
+            side, expression = asked_for(prompt)
+            self._side, self._expression = side or self._side, expression or self._expression
+        return [self._side, self._expression]
 
     def _draw(self, prompt: str) -> NDArray[np.uint8]:
         image = Image.new("RGB", (self._width, self._height), _PAPER)

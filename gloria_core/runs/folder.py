@@ -10,8 +10,8 @@
 """
 
 import json
-import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,7 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[bytes]) -> bool:

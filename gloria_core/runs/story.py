@@ -1,0 +1,120 @@
+"""What a run tells of itself: run.json, rewritten whole after every chunk, and a line in the log for each event."""
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import GloriaError
+from ..sampling.chunks import Chunk
+from .chunk_file import ChunkRecord
+from .digest import digest_of
+from .folder import RunFolder, read_json
+from .job import ChunkNews, RunJob
+from .reuse import Decision, told
+
+VERSION = 1
+"""Of run.json."""
+
+
+class Story:
+    """Writes the story of one call on a run."""
+
+    def __init__(
+        self, folder: RunFolder, job: RunJob[Any], decisions: Sequence[Decision], broken: Sequence[str]
+    ) -> None:
+        self._folder, self._job = folder, job
+        before = read_json(folder.settings)
+        self._finished_before = {"recipe": before.get("recipe"), "video": before.get("video")}
+        self._chunks: list[dict[str, Any]] = []
+        self._told: dict[str, Any] = {
+            "version": VERSION,
+            "name": folder.path.name,
+            "state": "running",
+            "software": {"python": platform.python_version(), "torch": torch.__version__},
+            "settings": dict(job.settings),
+            "fps": str(job.fps),
+            "size": list(job.size),
+            "num_chunks": len(job.chunks),
+            "num_frames": job.chunks[-1].frames.stop - job.skipped_frames,
+            "plan": [*broken, *told(decisions)],
+            "planned": ["disk" if d.take is not None else "make" for d in decisions],
+            "chunks": self._chunks,
+        }
+        self._write()
+        self.event("planned", plan=self._told["plan"])
+
+    def event(self, event: str, **fields: object) -> None:
+        """Append a line to the log."""
+        self._folder.events.write(event, **fields)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Write down how the work in the block ends."""
+        try:
+            yield
+        except BaseException as error:
+            failed = isinstance(error, GloriaError | MemoryError | RuntimeError | OSError)
+            self._told |= {"state": "failed" if failed else "stopped", "reason": str(error) or type(error).__name__}
+            try:
+                self._write()
+                self.event(self._told["state"], reason=self._told["reason"], chunks=len(self._chunks))
+            except (GloriaError, OSError):
+                pass  # the disk that refused the work refuses its story too; the first error is the one to tell
+            raise
+
+    def sampled(self, record: ChunkRecord) -> None:
+        """Tell of a chunk whose latents are on disk."""
+        self.event("sampled", chunk=record.index + 1, take=record.take, seed=record.seed, seconds=record.seconds)
+
+    def drifting(self, chunk: Chunk, drift: Mapping[str, float], attempt: int) -> None:
+        """Tell of a chunk that is sampled again."""
+        self.event("drifting", chunk=chunk.index + 1, attempt=attempt, **drift)
+
+    def chunk(self, news: ChunkNews) -> None:
+        """Tell of a chunk that is part of the film."""
+        record = news.record
+        chunk = self._job.chunks[record.index]
+        fps, skipped = float(self._job.fps), self._job.skipped_frames
+        entry = {
+            "chunk": record.index + 1,
+            "take": record.take,
+            "seed": record.seed,
+            "prompt": record.prompt,
+            "start_s": round(max(0, chunk.frames.start - skipped) / fps, 3),
+            "end_s": round(max(0, chunk.frames.stop - skipped) / fps, 3),
+            "reused": news.reused,
+            "attempts": news.attempts,
+            "seconds": round(news.seconds, 3),
+            "segment": news.segment.name,
+            "drift": dict(news.drift) if news.drift else None,
+            "inputs": {name: asdict(value) for name, value in record.ingredients.items()},
+        }
+        self._chunks.append(entry)
+        self._write()
+        self.event("chunk", **{name: value for name, value in entry.items() if name != "inputs"})
+
+    def same_video(self) -> Path | None:
+        """Return the video of an earlier call that is just this one, if it is still there."""
+        video = self._finished_before["video"]
+        if not video or self._finished_before["recipe"] != self._recipe() or not Path(video).is_file():
+            return None
+        return Path(video)
+
+    def finished(self, video: Path) -> None:
+        """Tell that the video is done."""
+        self._told |= {"state": "finished", "video": str(video), "recipe": self._recipe()}
+        self._write()
+        self.event("finished", video=video.name)
+
+    def _recipe(self) -> str:
+        return digest_of([entry["segment"] for entry in self._chunks], self._job.sound_digest, str(self._job.fps))
+
+    def _write(self) -> None:
+        self._told["updated"] = round(time.time(), 2)
+        self._folder.write_json(self._folder.settings, self._told)
