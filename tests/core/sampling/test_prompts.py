@@ -4,7 +4,17 @@ from hypothesis import strategies as st
 
 from gloria_core.errors import PlanError
 from gloria_core.sampling.chunks import plan
-from gloria_core.sampling.prompts import PromptCue, clock, cue_starts, lost_cues, parse, prompt_for_chunk
+from gloria_core.sampling.guidance import Guidance
+from gloria_core.sampling.prompts import (
+    PromptCue,
+    Snap,
+    clock,
+    cue_for_chunk,
+    cue_starts,
+    lost_cues,
+    parse,
+    prompt_for_chunk,
+)
 
 CHUNKS = plan(200, 9)  # at 16 frames a second they begin at 0, 2.0625, 3.3125, 4.5625, ... s
 FPS = 16.0
@@ -115,3 +125,95 @@ def test_cues_that_are_never_seen_are_told() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cue"),
+    [
+        ("0:00 [text 3, audio 2] turns around", PromptCue(0.0, "turns around", 3.0, 2.0)),
+        ("0:00 [text=3] turns", PromptCue(0.0, "turns", 3.0, None)),
+        ("[ Audio : 0.5,TEXT=1. ]turns", PromptCue(0.0, "turns", 1.0, 0.5)),
+        ("0:00 [audio 0] turns [text 3]", PromptCue(0.0, "turns [text 3]", None, 0.0)),
+    ],
+)
+def test_guidance_scales_stand_before_a_prompt(text: str, cue: PromptCue) -> None:
+    assert parse(text) == (cue,)
+
+
+@pytest.mark.parametrize("text", ["turns [text 3] around", "[happy] a man", "[text on a wall] a man", "[] a", "[a, b"])
+def test_other_brackets_belong_to_the_prompt(text: str) -> None:
+    assert parse(text) == (PromptCue(0.0, text),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0:00 a\n0:12 [txt 3] b", 'line 2: "txt 3" sets no guidance (did you mean "text"?); write [text 3]'),
+        ("0:00 [text 3, cfg 2] b", '"cfg 2" sets no guidance; write'),
+        ("0:00 [text 3,] b", '"" sets no guidance'),
+        ("0:00 [text -3] b", "line 1: the text guidance is -3; it must be 0 or more"),
+        ("0:00 [text] b", '"text" gives no scale'),
+        ("0:00 [text 3 audio 2] b", '"text 3 audio 2" gives no scale; write one number'),
+        ("0:00 [text 3, text 4] b", "sets text twice"),
+        ("0:00 [text 3]", 'no prompt follows "[text 3]"'),
+    ],
+)
+def test_mistakes_in_scales_are_named(text: str, words: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        parse(text)
+    assert words in str(caught.value)
+
+
+def test_a_cue_changes_only_the_scales_that_it_names() -> None:
+    own = Guidance(text_scale=2.0, audio_scale=4.0)
+    assert PromptCue(0.0, "a").guidance(own) == own
+    assert PromptCue(0.0, "a", text_scale=0.0).guidance(own) == Guidance(text_scale=0.0, audio_scale=4.0)
+    assert PromptCue(0.0, "a", 3.0, 1.0).guidance(own) == Guidance(text_scale=3.0, audio_scale=1.0)
+
+
+def test_the_chunks_cue_carries_its_scales() -> None:
+    cues = parse("0:00 a / 0:03 [text 3] b")
+    assert [cue_for_chunk(cues, chunk, FPS).text_scale for chunk in CHUNKS[:4]] == [None, None, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("snap", "start_s", "seen"),
+    [
+        (Snap.NEAREST, 2.6, "abbb"),  # nearer to 2.0625 s than to 3.3125 s
+        (Snap.NEAREST, 2.8, "aabb"),
+        (Snap.EARLY, 2.8, "abbb"),  # the chunk from 2.0625 s on shows it
+        (Snap.LATE, 2.6, "aabb"),
+        ("late", 2.6, "aabb"),
+    ],
+)
+def test_where_a_cue_moves_is_asked_for(snap: str, start_s: float, seen: str) -> None:
+    cues = (PromptCue(0.0, "a"), PromptCue(start_s, "b"))
+    assert "".join(prompt_for_chunk(cues, chunk, FPS, snap) for chunk in CHUNKS[:4]) == seen
+
+
+@given(st.floats(0.01, 10.0))
+def test_early_has_the_moment_in_it_and_late_nothing_before_it(start_s: float) -> None:
+    cues = (PromptCue(0.0, "a"), PromptCue(start_s, "b"))
+    starts = [chunk.frames.start / FPS for chunk in CHUNKS]
+    early, late = (cue_starts(cues, CHUNKS, FPS, snap) for snap in ("early", "late"))
+    assert early[1] == max(s for s in starts if s <= start_s + 1e-6)
+    assert late[1] == min(s for s in starts if s >= start_s - 1e-6)
+
+
+def test_a_moment_that_is_a_start_moves_nowhere() -> None:
+    cues = (PromptCue(0.0, "a"), PromptCue(CHUNKS[2].frames.start / FPS, "b"))
+    for snap in Snap:
+        assert cue_starts(cues, CHUNKS, FPS, snap)[1] == 3.3125
+
+
+def test_late_cues_of_the_last_chunk_are_told() -> None:
+    [told] = lost_cues(parse("a / 0:12.4 b"), CHUNKS, FPS, "late")
+    assert "the last chunk begins at 0:12.06" in told
+    assert lost_cues(parse("a / 0:12.4 b"), CHUNKS, FPS, "early") == ()
+    [told] = lost_cues(parse("a / 0:12.6 b"), CHUNKS, FPS, "early")
+    assert "the video ends at 0:12.5" in told
+
+
+def test_an_unknown_snap_is_refused() -> None:
+    with pytest.raises(PlanError, match="'soon'; use one of: nearest, early, late"):
+        prompt_for_chunk(parse("a"), CHUNKS[0], FPS, "soon")
