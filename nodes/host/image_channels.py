@@ -2,7 +2,9 @@
 
 Made exactly as the stock nodes WanImageToVideo and WanFirstLastFrameToVideo make it, because that is what the weights
 were trained on: known pictures at their places, mid grey everywhere else, and the VAE over all of it in one go. A chunk
-that goes on from another one knows the pictures that its prefix decodes to. See docs/decisions/006 and wan.md 3.
+that goes on from another one knows the pictures that its prefix decodes to, in the 256 steps of a picture file: they
+can be stored, and a run that is taken up again shows the model exactly what it would have seen. See docs/decisions/006
+and wan.md 3.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,8 @@ from torch import Tensor
 from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of
 from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
 from .guider import ChunkPrompts
-from .vae import StreamDecoder
+from .vae import to_bytes
+from .vae_stream import Frames, StreamDecoder, from_bytes
 
 _GREY = 0.5
 
@@ -26,11 +29,10 @@ class ImageChannels:
 
     Args:
         vae: the VAE that belongs to the model.
-        decoder: the one that the finished latents go through. When a chunk is sampled it has taken all that the chunks
-            before have finished: of a video whose prefixes are held all latents up to the prefix's end, of one whose
-            prefixes are given all up to its beginning.
+        decoder: the one that the finished latents go through; see `prefix_pictures`. It is asked only for chunks whose
+            job does not bring its pictures.
         last_chunk: index of the chunk that ends the video.
-        start: the video's first picture (1, H, W, 3), 0..1, or None.
+        start: the pictures that the video begins with (F, H, W, 3), 0..1, F = 4(P - 1) + 1 and 1 as a rule; or None.
         end: its last picture, or None. The plan must end with it (`chunks.plan`, ``ends_with_video``).
         clip_start: the host's CLIP vision output of the first picture, or None. It serves every chunk.
         clip_end: that of the last picture, or None; for the last chunk alone.
@@ -70,16 +72,45 @@ class ImageChannels:
     def _is_last(self, chunk: Chunk) -> bool:
         return chunk.index == self.last_chunk
 
+    def shown(self, job: ChunkJob[ChunkPrompts]) -> Frames | None:
+        """Return the pictures (F, H, W, 3) that a chunk goes on from; None where it does not, as in the first chunk.
+
+        With them as its ``pictures`` the same job can be done again without what came before it.
+        """
+        if job.chunk.index == 0 or job.prefix is None or job.pictures is not None:
+            return job.pictures
+        return prefix_pictures(self.decoder, job.prefix, job.prefix_mode)
+
     def _first(self, job: ChunkJob[ChunkPrompts]) -> Tensor | None:
-        """Return the pictures that the chunk begins with (F, H, W, 3): 4(P - 1) + 1 of them for a prefix of P."""
-        if job.chunk.index == 0:
-            return self.start
-        if job.prefix is None:
-            return None
-        num_frames = frames_of(range(job.prefix.shape[2])).stop  # the chunk's own latent 0 holds one picture, not four
-        if job.prefix_mode == PrefixMode.HELD:
-            return self.decoder.latest(num_frames)
-        return self.decoder.ahead(job.prefix)[-num_frames:]
+        """Return the pictures that the chunk begins with (F, H, W, 3), 0..1."""
+        shown = self.shown(job)
+        if shown is not None:
+            return from_bytes(shown)
+        return self.start if job.chunk.index == 0 else None
+
+
+def prefix_pictures(decoder: StreamDecoder, prefix: Tensor, prefix_mode: PrefixMode) -> Frames:
+    """Decode a prefix in its place in the video.
+
+    Args:
+        decoder: has taken all latents that the chunks before have finished: where prefixes are held those up to the
+            prefix's end, and it keeps the frames (``keep``, see `num_prefix_pictures`); where they are given those up
+            to its beginning.
+        prefix: latents (1, C, P, h, w) that a chunk goes on from.
+        prefix_mode: how the weights take it.
+
+    Returns:
+        The last 4(P - 1) + 1 of its frames (F, H, W, 3), as many as the first P latents of a clip stand for.
+    """
+    num_frames = num_prefix_pictures(prefix.shape[2])
+    if prefix_mode == PrefixMode.HELD:
+        return to_bytes(decoder.latest(num_frames))
+    return to_bytes(decoder.ahead(prefix)[-num_frames:])
+
+
+def num_prefix_pictures(num_prefix: int) -> int:
+    """Return how many pictures the model is shown of a prefix: a clip's latent 0 holds one, every other four."""
+    return frames_of(range(num_prefix)).stop
 
 
 def known_pictures(

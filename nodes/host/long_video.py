@@ -18,9 +18,9 @@ from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.long_video import FinishedChunk, PrefixMode, generate
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
 from .guider import ChunkPrompts, HostChunkSampler, with_anchors, with_audio
-from .image_channels import ImageChannels
+from .image_channels import ImageChannels, num_prefix_pictures
 from .progress import VideoProgress, stop_if_interrupted
-from .vae import CONTEXT, StreamDecoder
+from .vae_stream import StreamDecoder
 from .video_job import VideoJob, VideoRequest, prepared
 
 _log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _conditions(job: VideoJob, chunk: Chunk) -> ChunkPrompts:
 def _decoder(job: VideoJob) -> StreamDecoder:
     """Return the decoder that the whole video goes through."""
     if job.config.has_image_channels and job.prefix_mode == PrefixMode.HELD:
-        return StreamDecoder(job.request.vae, CONTEXT + job.longest_prefix)  # it decodes prefixes once more
+        return StreamDecoder(job.request.vae, keep=num_prefix_pictures(job.longest_prefix))  # the model is shown them
     return StreamDecoder(job.request.vae)
 
 

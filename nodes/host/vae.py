@@ -1,4 +1,4 @@
-"""The nano codec as the host's VAE, pictures through any VAE, and decoding of a video as a stream."""
+"""The nano codec as the host's VAE, and pictures through any VAE. Decoding of long videos: `vae_stream`."""
 
 import math
 from collections.abc import Iterator
@@ -11,16 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...gloria_core.errors import AnchorError
+from ...gloria_core.errors import AnchorError, MediaError
 from ...gloria_core.nano.codec import LinearCodec
-from ...gloria_core.sampling.chunks import STRIDE
+from ...gloria_core.sampling.chunks import STRIDE, frames_of
 from ...gloria_core.types import Anchor, AnchorSet
 from ..sockets import AnchorPicture
 
-CONTEXT = 8
-"""Latents that a stream of a convolutional VAE leans on; see ``StreamDecoder``."""
-
 _SPATIAL = 8
+TAIL_CONTEXT = 16
+"""Latents that are encoded before a video's last ones; see `encode_tail`."""
 
 
 class _CodecModule(nn.Module):
@@ -74,6 +73,46 @@ def encode_picture(vae: comfy.sd.VAE, image: Tensor) -> Tensor:
     return latent if latent.ndim == 5 else latent.unsqueeze(2)
 
 
+def encode_tail(
+    vae: comfy.sd.VAE, frames: Tensor | NDArray[np.uint8], num_latents: int, context: int = TAIL_CONTEXT
+) -> Tensor:
+    """Encode the last frames of a video as the first latents of its continuation.
+
+    The nano codec's are those that encoding the whole video gives. Wan's encoders look back, ever more faintly. With
+    random weights, which carry more over than trained ones should, the first of four differs from the whole video's by
+    this part of the latents' spread (root mean square): with Wan 2.1's 0.9 for a context of 4, 0.3 for 8, 0.01 for 16;
+    with Wan 2.2's 0.4, 0.05 and 2e-4. It costs time once for a video.
+
+    Args:
+        vae: a causal video VAE.
+        frames: (F, H, W, 3): bytes, or 0..1. Only the last 4(num_latents - 1 + context) + 1 are looked at.
+        num_latents: latents to return, at least 1.
+        context: further latents that are encoded before these and thrown away, so that the first of the rest is made
+            of four frames and what came before them, as in the middle of a video. A short video has fewer.
+
+    Returns:
+        Latents (1, C, num_latents, h, w) in the VAE's own space. The last one ends with the video's last frame.
+
+    Raises:
+        MediaError: the video is too short.
+    """
+    pictures = torch.as_tensor(frames)
+    if pictures.ndim != 4 or pictures.shape[-1] < 3:
+        raise MediaError(
+            f"The video to go on from has the shape {tuple(pictures.shape)}; it must be (frames, height, width, 3)."
+        )
+    there, needed = (len(pictures) - 1) // STRIDE + 1, frames_of(range(num_latents)).stop
+    if len(pictures) < needed:
+        raise MediaError(
+            f"The video to go on from has {len(pictures)} pictures; going on from {num_latents} latent frames takes at "
+            f"least {needed}: give a longer video, or go on from {max(there, 1)} latent frames."
+        )
+    num_frames = frames_of(range(min(num_latents + context, there))).stop
+    tail = pictures[len(pictures) - num_frames :, :, :, :3]
+    tail = tail.float() / 255.0 if tail.dtype == torch.uint8 else tail
+    return vae.encode(tail)[:, :, -num_latents:]
+
+
 def encode_anchors(vae: comfy.sd.VAE, pictures: tuple[AnchorPicture, ...]) -> AnchorSet:
     """Encode pictures, each apart and at its own size, sides rounded to the patch grid.
 
@@ -113,53 +152,6 @@ def on_grid(picture: AnchorPicture, grid: int) -> Tensor:
         pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0.0, 1.0)
     top, left = (size[0] - new_height) // 2, (size[1] - new_width) // 2
     return pixels[:, :, top : top + new_height, left : left + new_width].movedim(1, -1)
-
-
-class StreamDecoder:
-    """Decodes the latents of one video piece by piece, keeping only the few latents that the next piece leans on.
-
-    Every frame comes out once and in its place, whatever the pieces. The values are those of an unbroken decoding where
-    ``context`` reaches back as far as the VAE looks. Wan's look back over some thirty latents, ever more faintly. With
-    random weights, which carry more over than trained ones should, the frames behind a joint of Wan 2.1's differ from
-    an unbroken decoding by this part of the pictures' spread (root mean square): 0.7 with a context of 4, 0.35 with 8,
-    0.02 with 16, 1e-4 with 24; Wan 2.2's by somewhat less.
-
-    Args:
-        vae: a causal video VAE: its first latent decodes to one frame, every later one to four.
-        context: latents decoded again before each piece and thrown away, which is what they cost. The nano codec needs
-            one, because its latents are independent; any other VAE gets ``CONTEXT`` unless told otherwise.
-    """
-
-    def __init__(self, vae: comfy.sd.VAE, context: int | None = None) -> None:
-        self.vae = vae
-        self.context = context or (1 if isinstance(vae, NanoVAE) else CONTEXT)
-        self._before: Tensor | None = None
-
-    def __call__(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Decode the next latents (1, C, T, h, w) in the VAE's space to frames (F, H, W, 3)."""
-        frames = self.ahead(latents)
-        joined = latents if self._before is None else torch.cat([self._before, latents], dim=2)
-        self._before = joined[:, :, -self.context :].clone()
-        return to_bytes(frames)
-
-    def ahead(self, latents: Tensor) -> Tensor:
-        """Decode the latents that come next without taking them: they will come again, perhaps changed.
-
-        Returns:
-            Frames (F, H, W, 3), 0..1.
-        """
-        if self._before is None:
-            return self.vae.decode(latents)[0]
-        frames = self.vae.decode(torch.cat([self._before, latents], dim=2))[0]
-        return frames[STRIDE * (self._before.shape[2] - 1) + 1 :]
-
-    def latest(self, num_frames: int) -> Tensor:
-        """Decode the last latents that were taken once more and return their last frames (F, H, W, 3), 0..1.
-
-        Right only for fewer frames than ``context`` latents hold; the more so the fewer.
-        """
-        assert self._before is not None  # asked for after a piece
-        return self.vae.decode(self._before)[0][-num_frames:]
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

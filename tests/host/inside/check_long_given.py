@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import nodes_wan
 from gloria_pack.gloria_core.errors import ConfigError, MediaError
-from gloria_pack.gloria_core.sampling.long_video import PrefixMode, blend
+from gloria_pack.gloria_core.sampling.chunks import plan
+from gloria_pack.gloria_core.sampling.long_video import PrefixMode, blend, chunk_job
 from gloria_pack.nodes.host import long_video
-from gloria_pack.nodes.host.guider import HostChunkSampler
-from gloria_pack.nodes.host.image_channels import known_pictures
+from gloria_pack.nodes.host.guider import ChunkPrompts, HostChunkSampler
+from gloria_pack.nodes.host.image_channels import ImageChannels, known_pictures, prefix_pictures
+from gloria_pack.nodes.host.vae import to_bytes
+from gloria_pack.nodes.host.vae_stream import StreamDecoder, from_bytes
 from tiny_wan import clip_output, draw, make, ours, picture, text, tiny, wan_vae
 from torch import Tensor
 
@@ -108,7 +113,8 @@ def test_chunks_go_on_from_the_pictures_before_and_are_blended(
     assert (two[:, :, :2] - one[:, :, -2:]).abs().mean() > 0.1, "the model makes the overlap anew"
 
     shown = inputs.image_channels()
-    before = [start, vae.decode(one)[0][-5:], vae.decode(torch.cat([video[:, :, :8], two[:, :, -2:]], dim=2))[0][-5:]]
+    decoded = [vae.decode(one)[0][-5:], vae.decode(torch.cat([video[:, :, :8], two[:, :, -2:]], dim=2))[0][-5:]]
+    before = [start, *(from_bytes(to_bytes(pictures)) for pictures in decoded)]
     for image, pictures in zip(shown, before, strict=True):
         node = nodes_wan.WanImageToVideo
         positive = node.execute(text(1), text(2), vae, 32, 32, 21, 1, pictures).args[0]
@@ -155,7 +161,8 @@ def test_a_36_channel_model_that_holds_its_prefix_sees_it_in_both_places(
         assert torch.allclose(x[:, :16, :held], x[:, 20:, :held], atol=1e-5)
         assert (x[:, 16:20, :held] == 1).all()
         assert (x[:, 16:20, held:] == 0).all()
-    ends = [vae.decode(video[:, :, :stop])[0][-5:] for stop in (6, 10)]  # the prefixes of two, decoded in their places
+    # The prefixes of two, decoded in their places, as they are shown.
+    ends = [from_bytes(to_bytes(vae.decode(video[:, :, :stop])[0][-5:])) for stop in (6, 10)]
     for shown, pictures in zip(inputs.image_channels(), [start, *ends], strict=True):
         image, mask = known_pictures(vae, (1, 16, LENGTH, 4, 4), pictures, None)
         filler = as_shown(patcher, {"concat_latent_image": image, "concat_mask": mask}, LENGTH)[:, OVERLAP:]
@@ -217,3 +224,29 @@ def test_what_a_model_would_like_is_told(tmp_path: Path, vae: Any, caplog: pytes
     make(tmp_path, ours(tiny("i2v")), vae, start_image=picture(32, seed=1), clip_start=clip_output(1))
     assert "start_image" not in caplog.text
     assert "CLIP" not in caplog.text
+
+
+@pytest.mark.parametrize("mode", list(PrefixMode))
+def test_a_chunk_can_be_done_again_from_the_pictures_that_it_was_shown(vae: Any, mode: PrefixMode) -> None:
+    chunks, video, start = plan(53, LENGTH, OVERLAP), draw(1, 16, 14, 4, 4, seed=2), picture(32, seed=3)
+    decoder = StreamDecoder(vae, keep=5)
+    channels = ImageChannels(vae, decoder, 2, start=start)
+    prompts = ChunkPrompts(text(1), None)
+    first = chunk_job(chunks[0], (1, 16, 4, 4), 7, mode, None, prompts)
+    assert channels.shown(first) is None, "its picture is an input"
+    assert torch.equal(channels(first)["concat_latent_image"], known_pictures(vae, first.noise.shape, start, None)[0])
+
+    decoder(video[:, :, : LENGTH if mode == PrefixMode.HELD else LENGTH - OVERLAP])
+    job = chunk_job(chunks[1], (1, 16, 4, 4), 7, mode, video[:, :, LENGTH - OVERLAP : LENGTH], prompts)
+    shown = channels.shown(job)
+    assert np.array_equal(shown, to_bytes(vae.decode(video[:, :, :LENGTH])[0][-5:]))
+    assert np.array_equal(shown, prefix_pictures(decoder, job.prefix, mode))
+
+    knows_nothing = ImageChannels(vae, StreamDecoder(vae), 2, start=start)
+    stored = replace(job, pictures=shown.copy())
+    assert np.array_equal(knows_nothing.shown(stored), shown)
+    made, again = channels(job), knows_nothing(stored)
+    assert made.keys() == again.keys() == {"concat_latent_image", "concat_mask"}
+    assert all(torch.equal(made[name], again[name]) for name in made)
+    other = knows_nothing(replace(job, pictures=255 - shown))
+    assert not torch.equal(other["concat_latent_image"], made["concat_latent_image"])

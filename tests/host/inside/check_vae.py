@@ -1,15 +1,15 @@
-"""The nano codec as a VAE for the stock nodes, and decoding as a stream."""
+"""The nano codec as a VAE for the stock nodes, and pictures through any VAE."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from gloria_pack.gloria_core.errors import AnchorError
+from gloria_pack.gloria_core.errors import AnchorError, MediaError
 from gloria_pack.gloria_core.nano.codec import load_codec
 from gloria_pack.gloria_core.types import AnchorRole
 from gloria_pack.nodes.host.nano import character_pictures
-from gloria_pack.nodes.host.vae import NanoVAE, StreamDecoder, encode_anchors, grid_px, on_grid, to_bytes
+from gloria_pack.nodes.host.vae import NanoVAE, encode_anchors, encode_tail, grid_px, on_grid, to_bytes
 from gloria_pack.nodes.sockets import AnchorPicture
 from torch import Tensor
 
@@ -71,17 +71,39 @@ def test_the_host_learns_the_strides(vae: NanoVAE) -> None:
     assert vae.get_ram_usage() > 0
 
 
-@pytest.mark.parametrize("pieces", [(9,), (5, 4), (9, 5, 5), (1, 2, 3)])
-def test_a_stream_of_latents_decodes_as_a_whole(vae: NanoVAE, pieces: tuple[int, ...]) -> None:
-    everything = latents(sum(pieces))
-    stream, place, frames = StreamDecoder(vae), 0, []
-    for count in pieces:
-        frames.append(stream(everything[:, :, place : place + count]))
-        place += count
-    whole = to_bytes(vae.decode(everything)[0])
-    joined = np.concatenate(frames)
-    assert joined.shape == whole.shape
-    assert np.abs(joined.astype(int) - whole.astype(int)).max() <= 1
+@pytest.mark.parametrize(("num_frames", "num_latents"), [(33, 4), (33, 9), (13, 4), (5, 1), (1, 1)])
+def test_the_tail_of_a_video_is_its_last_latents(vae: NanoVAE, num_frames: int, num_latents: int) -> None:
+    video = noise_images(num_frames)
+    tail = encode_tail(vae, video, num_latents)
+    assert tail.shape == (1, CHANNELS, num_latents, 8, 6)
+    assert torch.allclose(tail, vae.encode(video)[:, :, -num_latents:], atol=1e-6)
+
+
+def test_a_tail_may_be_bytes_and_of_any_length(vae: NanoVAE) -> None:
+    video = noise_images(37)
+    bytes_of = to_bytes(video)
+    as_shown = torch.from_numpy(bytes_of.astype(np.float32) / 255.0)
+    assert torch.equal(encode_tail(vae, bytes_of, 2), encode_tail(vae, as_shown, 2))
+    assert torch.equal(encode_tail(vae, torch.from_numpy(bytes_of), 2), encode_tail(vae, as_shown, 2))
+    for cut in (1, 2, 3):  # it ends with the last frame wherever the video begins
+        assert torch.allclose(encode_tail(vae, video[cut:], 2), encode_tail(vae, video, 2), atol=1e-6)
+
+
+def test_only_as_much_of_a_long_video_is_encoded_as_is_needed(vae: NanoVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    whole = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda pixels: encoded.append(len(pixels)) or whole(pixels))
+    for num_frames in (101, 80, 15, 13):
+        encode_tail(vae, noise_images(num_frames), 4)
+    encode_tail(vae, noise_images(101), 4, context=0)
+    assert encoded == [77, 77, 13, 13, 13]
+
+
+def test_a_video_that_is_too_short_to_go_on_from_is_refused(vae: NanoVAE) -> None:
+    with pytest.raises(MediaError, match=r"has 12 pictures; going on from 4 latent frames takes at least 13.* from 3 "):
+        encode_tail(vae, noise_images(12), 4)
+    with pytest.raises(MediaError, match=r"must be \(frames, height, width, 3\)"):
+        encode_tail(vae, noise_images(13)[0], 4)
 
 
 @pytest.mark.parametrize(
