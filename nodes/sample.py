@@ -8,13 +8,15 @@ from ..gloria_core.sampling.prompts import PromptCue, parse
 from .host.api import VideoFromFile, io, ui
 from .host.guider import sampler_named, sigmas_for
 from .host.long_video import make_video
-from .host.paths import new_output, viewable
+from .host.paths import viewable
 from .host.text import encode_texts
 from .host.video_job import VideoRequest
-from .sample_inputs import long_sampler_inputs
+from .sample_inputs import BRIDGE, ONWARD, long_sampler_inputs
 from .sockets import NO_ANCHORS, Conditioning, EncodedPrompts, GloriaPrompts
 
 _CATEGORY = "Gloria"
+_IMAGES = 3
+"""Place of the output with all pictures."""
 _EXAMPLE = "0:00 faces the camera, neutral\n0:05 faces the camera, happy\n0:10 turns to the left, happy"
 
 
@@ -49,7 +51,7 @@ class PromptSchedule(io.ComfyNode):
     def execute(cls, clip: Any, schedule: str) -> io.NodeOutput:  # noqa: ANN401 - the host's CLIP
         """Read the schedule and encode its texts."""
         cues = parse(schedule)
-        return io.NodeOutput(EncodedPrompts(cues, encode_texts(clip, {cue.text for cue in cues})))
+        return io.NodeOutput(EncodedPrompts(cues, encode_texts(clip, {cue.text for cue in cues}), clip))
 
 
 class ChunkedLongSampler(io.ComfyNode):
@@ -76,19 +78,31 @@ class ChunkedLongSampler(io.ComfyNode):
                 io.String.Output(
                     display_name="latents_folder", tooltip="Folder with the latents of each chunk; empty if not kept."
                 ),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="All pictures at once, for short clips. They are made only if something is connected here, "
+                    "and refused where they would not fit into memory.",
+                ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:  # noqa: ANN401 - the inputs of the schema by their names
         """Make the video."""
-        request = _request(given, str(cls.hidden.unique_id))
-        made = make_video(request)
+        node_id = str(cls.hidden.unique_id)
+        made = make_video(_request(given, node_id, wants_images=_is_used(cls.hidden.prompt, node_id, _IMAGES)))
         # Not under "images": there the page would try to play the live preview's pictures as the video.
-        told = {"gloria_video": [{"filename": made.path.name, "subfolder": request.place.subfolder, "type": "output"}]}
-        return io.NodeOutput(VideoFromFile(str(made.path)), made.last_frame, str(made.latents or ""), ui=told)
+        name, subfolder, folder = viewable(VideoFromFile(str(made.path)))
+        told = {
+            "gloria_video": [{"filename": name, "subfolder": subfolder, "type": folder}],
+            "gloria_run": [made.run],
+            "gloria_plan": made.plan,
+        }
+        return io.NodeOutput(
+            VideoFromFile(str(made.path)), made.last_frame, str(made.latents or ""), made.images, ui=told
+        )
 
 
 class PreviewVideo(io.ComfyNode):
@@ -114,7 +128,7 @@ class PreviewVideo(io.ComfyNode):
         return io.NodeOutput(ui=ui.PreviewVideo([ui.SavedResult(name, subfolder, io.FolderType(folder))]))
 
 
-def _request(given: dict[str, Any], node_id: str) -> VideoRequest:
+def _request(given: dict[str, Any], node_id: str, *, wants_images: bool) -> VideoRequest:
     model, name = given["model"], given["sampler_name"]
     sampler, sigmas = given.get("sampler"), given.get("sigmas")
     return VideoRequest(
@@ -142,10 +156,20 @@ def _request(given: dict[str, Any], node_id: str) -> VideoRequest:
         seed=given["seed"],
         layout=given["layout"],
         smallest_side=given["enlarge_to"],
-        place=new_output(given["filename_prefix"], given["width"], given["height"]),
+        prefix=given["filename_prefix"],
         keep_latents=given["keep_latents"],
         node_id=node_id,
+        run=given.get("run", ""),
+        reroll=given.get("reroll", ""),
+        bridges=given.get("after_reroll", ONWARD) == BRIDGE,
+        wants_images=wants_images,
     )
+
+
+def _is_used(prompt: Any, node_id: str, slot: int) -> bool:  # noqa: ANN401 - the queued graph by node
+    """Whether anything in the queued graph is connected to an output of a node."""
+    nodes = prompt.values() if isinstance(prompt, dict) else ()
+    return any([node_id, slot] == value for node in nodes for value in node.get("inputs", {}).values())
 
 
 def _prompts(prompts: EncodedPrompts | None, positive: Conditioning | None) -> EncodedPrompts:

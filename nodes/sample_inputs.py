@@ -5,6 +5,9 @@ from .host.api import io
 from .host.guider import SAMPLERS, SCHEDULERS
 from .sockets import GloriaAnchors, GloriaAudio, GloriaPrompts
 
+ONWARD, BRIDGE = "make later chunks anew", "bridge back to them"
+"""What becomes of the chunks behind one that is rolled again."""
+
 
 def long_sampler_inputs() -> list[io.Input]:
     """Return all inputs."""
@@ -17,6 +20,7 @@ def long_sampler_inputs() -> list[io.Input]:
         *_file_widgets(),
         *_expert_sockets(),
         *_wan_inputs(),
+        *_run_inputs(),
     ]
 
 
@@ -205,8 +209,8 @@ def _file_widgets() -> list[io.Input]:
         io.Boolean.Input(
             "keep_latents",
             default=True,
-            tooltip="Keep the latents of each chunk beside the video, to decode or repair it later. Costs some disk "
-            "space.",
+            tooltip="Keep the run's folder (latents and pieces of every chunk) when the video is finished. Then a "
+            "changed prompt or a re-roll makes only what depends on it. Costs disk space.",
         ),
     ]
 
@@ -256,5 +260,35 @@ def _wan_inputs() -> list[io.Input]:
             "clip_vision_end_image",
             optional=True,
             tooltip="What CLIP Vision Encode (crop: none) sees in the end image; only for Wan 2.1 FLF2V.",
+        ),
+    ]
+
+
+def _run_inputs() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "run",
+            optional=True,
+            default="",
+            tooltip="Name of the run, a folder in output/gloria_runs where everything that is finished stays. Queue "
+            "the same name again, after a crash too, and it goes on. Empty takes the file name. Give each video its "
+            "own. Costs nothing.",
+        ),
+        io.String.Input(
+            "reroll",
+            optional=True,
+            multiline=True,
+            default="",
+            tooltip="Chunks to make again, one a line: '7' (another seed), '0:24 try 2', '7 seed 99', '7 prompt turns "
+            "left, angry', '7 take 1' (back to the first). Take a line away and its chunk is as before. Costs the "
+            "chunk and, unless you bridge, all later ones.",
+        ),
+        io.Combo.Input(
+            "after_reroll",
+            optional=True,
+            options=[ONWARD, BRIDGE],
+            default=ONWARD,
+            tooltip="What happens behind a re-rolled chunk. Anew: the later chunks follow from it, seamlessly. Bridge: "
+            "its end is blended back into the later chunks, which stay as they are; fast, good for small repairs.",
         ),
     ]

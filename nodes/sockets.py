@@ -71,3 +71,5 @@ class EncodedPrompts:
     """In the order of time; the first begins at 0."""
     conditioning: Mapping[str, Conditioning]
     """The encoded form of each cue's text."""
+    clip: Any = None
+    """The host's CLIP that encoded them, for prompts that come later; None where there is none."""

@@ -9,8 +9,11 @@ from typing import Any
 import folder_paths
 
 from ...gloria_core.errors import CheckpointError, MediaError
+from ...gloria_core.runs.folder import check_name
 from .api import VideoFromFile
 
+RUNS = "gloria_runs"
+"""Folder of all runs below the output folder."""
 _SOUNDS = ("audio", "video")
 _INDEX = ".safetensors.index.json"
 _MORE_MODELS = (".gguf", _INDEX)
@@ -41,6 +44,20 @@ def new_output(prefix: str, width: int, height: int) -> OutputPlace:
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
     Path(folder).mkdir(parents=True, exist_ok=True)
     return OutputPlace(Path(folder), f"{name}_{counter:05}_", subfolder)
+
+
+def run_path(name: str, prefix: str) -> Path:
+    """Return the folder of a run: ``gloria_runs/NAME`` below the output folder.
+
+    Args:
+        name: the run's name; empty makes one from ``prefix``: ``gloria/video`` becomes ``gloria_video``.
+        prefix: folder and name of the video.
+
+    Raises:
+        PlanError: the name could lead elsewhere, or is none on every system.
+    """
+    known = name.strip() or re.sub(r"[^A-Za-z0-9._-]+", "_", prefix).strip("._-") or "video"
+    return Path(folder_paths.get_output_directory()) / RUNS / check_name(known)
 
 
 def model_files() -> list[str]:

@@ -1,11 +1,10 @@
-"""What the page and the queue's clients hear while a long video is made."""
+"""What the page and the queue's clients hear at every step of a long video."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
-from numpy.typing import NDArray
 from PIL import Image
 from server import PromptServer
 
@@ -30,13 +29,20 @@ class VideoProgress:
         self.num_chunks, self.num_steps, self.node_id = num_chunks, num_steps, node_id
         self.bar = comfy.utils.ProgressBar(num_chunks * num_steps, node_id=node_id)
 
-    def step(self, chunk: int, step: int, prompt: str, *, preview: NDArray[Any] | None = None) -> None:
-        """Tell that ``step`` steps (1-based) of a chunk (0-based) are done.
+    def step(
+        self,
+        chunk: int,
+        step: int,
+        prompt: str,
+        *,
+        preview: Image.Image | None = None,
+        left_s: float | None = None,
+    ) -> None:
+        """Tell that ``step`` steps (1-based) of a chunk (0-based) are done, and how many seconds may be left.
 
         Raises:
             InterruptProcessingException: the user has asked to stop.
         """
-        picture = ("JPEG", Image.fromarray(preview), _PREVIEW_PX) if preview is not None else None
         self._send(
             {
                 "node": self.node_id,
@@ -45,8 +51,10 @@ class VideoProgress:
                 "step": step,
                 "steps": self.num_steps,
                 "prompt": prompt,
+                "left_s": left_s,
             }
         )
+        picture = ("JPEG", preview, _PREVIEW_PX) if preview is not None else None
         self.bar.update_absolute(chunk * self.num_steps + step, self.num_chunks * self.num_steps, picture)
 
     def _send(self, data: Mapping[str, Any]) -> None:

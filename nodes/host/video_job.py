@@ -20,7 +20,6 @@ from ...gloria_core.types import AnchorRole
 from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
 from .guider import LowNoise
 from .model import model_config
-from .paths import OutputPlace
 from .vae import encode_picture, grid_px, to_bytes
 
 _log = logging.getLogger(__name__)
@@ -67,9 +66,19 @@ class VideoRequest:
     seed: int
     layout: str
     smallest_side: int
-    place: OutputPlace
+    prefix: str
+    """Folder and name of the video below the output folder, such as ``gloria/video``."""
     keep_latents: bool
+    """Keep the run's folder when the video is finished."""
     node_id: str
+    run: str = ""
+    """Name of the run; empty takes it from ``prefix``."""
+    reroll: str = ""
+    """Chunks to make again; see `runs.reroll`."""
+    bridges: bool = False
+    """Whether re-rolled chunks lead back to the later ones unless their line says otherwise."""
+    wants_images: bool = False
+    """Whether all frames are to be returned too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

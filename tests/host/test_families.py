@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from gloria_core.sampling.prompts import parse
 from launch.server import PACK_NAME
 from tests.host import tiny_encoders, tiny_files
-from tests.host.workflows import Prompt, changed, files_of, mistakes, node_of, shipped, streams
+from tests.host.workflows import Prompt, changed, files_of, latents_of_run, mistakes, node_of, run_of, shipped, streams
 
 if TYPE_CHECKING:
     from conftest import Host, HostStarter
@@ -206,7 +206,6 @@ def make(host: Host, prompt: Prompt, name: str) -> Film:
         sampler[key] = [f"listen {key}", 0]
     entry = host.queue(prompt)
     [video] = set(files_of(entry, host.base / "output", ".mp4"))  # told by the sampler and by the player
-    chunks = sorted(video.with_name(video.stem + "latents").iterdir())
     calls, low_calls = (
         [load_file(path) for path in sorted((host.base / "output" / "heard").glob(f"{name}_{key}_0*"))]
         for key in ("model", "model_low_noise")
@@ -214,7 +213,7 @@ def make(host: Host, prompt: Prompt, name: str) -> Film:
     return Film(
         entry=entry,
         path=video,
-        latents=torch.cat([load_file(path)["latent_tensor"] for path in chunks], dim=2),
+        latents=latents_of_run(run_of(entry, host.base / "output")),
         said=host.log()[begun:],
         calls=calls,
         low_calls=low_calls,

@@ -10,7 +10,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.host.workflows import changed, clip, files_of, minute, node_of, shipped, streams
+from tests.host.workflows import (
+    changed,
+    chunk_latents,
+    clip,
+    files_of,
+    minute,
+    node_of,
+    run_of,
+    shipped,
+    streams,
+)
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -64,21 +74,17 @@ def test_one_chunk_is_the_stock_samplers_clip(host: Host) -> None:
     long = minute(seconds=33 / 16, seed=5, sampler_name=text["inputs"]["sampler_name"], filename_prefix="test/one")
     long = changed(long, "GloriaPromptSchedule", schedule=schedule)
     long = changed(long, "GloriaChunkedLongSampler", start_image=None)  # the single clip begins with noise alone
-    video = video_of(host.queue(long), host)
-    chunk = load_file(video.with_name(video.stem + "latents") / "chunk_0000.latent")["latent_tensor"]
+    chunk = chunk_latents(run_of(host.queue(long), host.base / "output"), 0)
     assert torch.allclose(chunk, latent_of(single, host), atol=1e-4)
 
 
 def test_latents_of_a_video_are_kept_in_the_stock_format(host: Host) -> None:
-    video = video_of(host.queue(minute(seconds=3.0, seed=21, filename_prefix="test/kept")), host)
-    folder = video.with_name(video.stem + "latents")
-    assert [p.name for p in sorted(folder.iterdir())] == ["chunk_0000.latent", "chunk_0001.latent"]
-    with safe_open(folder / "chunk_0001.latent", "pt") as file:
-        assert file.get_tensor("latent_tensor").shape[2] == 5
-        told = file.metadata()
-    assert (told["gloria.first_latent"], told["gloria.frames"]) == ("9", "33:48")
+    entry = host.queue(minute(seconds=3.0, seed=21, filename_prefix="test/kept"))
+    chunks = run_of(entry, host.base / "output") / "chunks"
+    names = [f"000{index}.take-1.safetensors" for index in range(2)]
+    assert [p.name for p in sorted(chunks.glob("*.safetensors"))] == names
     target = host.base / "input" / "again.latent"
-    target.write_bytes((folder / "chunk_0000.latent").read_bytes())
+    target.write_bytes((chunks / names[0]).read_bytes())
     again = {
         "1": {"class_type": "LoadLatent", "inputs": {"latent": "again.latent"}},
         "2": {"class_type": "GloriaNano", "inputs": {"attention": "as trained"}},
@@ -89,8 +95,9 @@ def test_latents_of_a_video_are_kept_in_the_stock_format(host: Host) -> None:
 
 
 def test_latents_are_left_out_if_asked(host: Host) -> None:
-    video = video_of(host.queue(minute(seconds=1.0, keep_latents=False, filename_prefix="test/bare")), host)
-    assert [p.name for p in video.parent.glob("bare*")] == [video.name]
+    entry = host.queue(minute(seconds=1.0, keep_latents=False, filename_prefix="test/bare"))
+    assert video_of(entry, host).is_file()
+    assert not run_of(entry, host.base / "output").exists()
 
 
 def test_video_last_frame_and_folder_go_on_into_stock_nodes(host: Host) -> None:
@@ -105,15 +112,14 @@ def test_video_last_frame_and_folder_go_on_into_stock_nodes(host: Host) -> None:
     saved = [p for p in files_of(entry, host.base / "output", ".mp4") if p.name.startswith("saved")]
     assert streams(saved[0])["frames"] == 16
     assert len(files_of(entry, host.base / "output", ".png")) == 1
-    assert "latents" in entry["outputs"]["22"]["text"][0]
+    assert Path(entry["outputs"]["22"]["text"][0]).name == "chunks"
 
 
 def test_a_video_goes_on_from_a_last_frame(host: Host) -> None:
     free = minute(seconds=1.0, seed=41)
     video_of(host.queue(free), host)
     begun = changed(free, "GloriaChunkedLongSampler", start_image=["2", 0], filename_prefix="test/begun")
-    video = video_of(host.queue(begun), host)
-    first = load_file(video.with_name(video.stem + "latents") / "chunk_0000.latent")["latent_tensor"][:, :, :1]
+    first = chunk_latents(run_of(host.queue(begun), host.base / "output"), 0)[:, :, :1]
     encode = {
         "2": begun["2"],
         "1": begun["1"],
@@ -142,8 +148,10 @@ def test_sampler_and_sigmas_from_stock_nodes(host: Host) -> None:
 
 def test_both_guidances_change_the_video(host: Host) -> None:
     def latents(**inputs: Any) -> torch.Tensor:
-        video = video_of(host.queue(minute(seconds=1.0, seed=61, **inputs)), host)
-        return load_file(video.with_name(video.stem + "latents") / "chunk_0000.latent")["latent_tensor"]
+        name = f"guidance-{len(inputs)}-{'-'.join(inputs)}"
+        return chunk_latents(
+            run_of(host.queue(minute(seconds=1.0, seed=61, run=name, **inputs)), host.base / "output"), 0
+        )
 
     plain, text, audio = latents(), latents(text_guidance=3.0), latents(audio_guidance=3.0)
     assert (plain - text).abs().mean() > 1e-5

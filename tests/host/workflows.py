@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 
@@ -54,6 +57,31 @@ def files_of(entry: dict[str, Any], output: Path, suffix: str) -> list[Path]:
     items = [item for shown in entry["outputs"].values() for value in shown.values() for item in value]
     named = [item for item in items if isinstance(item, dict) and str(item.get("filename", "")).endswith(suffix)]
     return [output / item["subfolder"] / item["filename"] for item in named if item["type"] == "output"]
+
+
+def run_of(entry: dict[str, Any], output: Path) -> Path:
+    """The folder of the run that a history entry names."""
+    [name] = {name for shown in entry["outputs"].values() for name in shown.get("gloria_run", [])}
+    return output / "gloria_runs" / name
+
+
+def chunk_latents(run: Path, index: int, take: int = 1) -> torch.Tensor:
+    """The latents of a chunk (1, C, T, h, w), its prefix among them."""
+    return load_file(run / "chunks" / f"{index:04}.take-{take}.safetensors")["latent_tensor"]
+
+
+def latents_of_run(run: Path) -> torch.Tensor:
+    """The latents of a whole video (1, C, T, h, w): where two chunks overlap the later one is final."""
+    told = json.loads((run / "run.json").read_text(encoding="utf-8"))["chunks"]
+    pieces: list[torch.Tensor] = []
+    for entry in told:
+        path = run / "chunks" / f"{entry['chunk'] - 1:04}.take-{entry['take']}.safetensors"
+        with safe_open(path, "pt") as file:
+            start = json.loads(file.metadata()["gloria.chunk"])["latents"][0]
+            latents = file.get_tensor("latent_tensor")
+        before = torch.cat(pieces, dim=2)[:, :, :start] if pieces else latents[:, :, :0]
+        pieces = [before, latents]
+    return torch.cat(pieces, dim=2)
 
 
 def streams(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from comfy_extras import nodes_wan
 from gloria_pack.gloria_core.errors import ConfigError, MediaError
 from gloria_pack.gloria_core.sampling.chunks import plan
 from gloria_pack.gloria_core.sampling.long_video import PrefixMode, blend, chunk_job
-from gloria_pack.nodes.host import long_video
+from gloria_pack.nodes.host import run_job
 from gloria_pack.nodes.host.guider import ChunkPrompts, HostChunkSampler
 from gloria_pack.nodes.host.image_channels import ImageChannels, known_pictures, prefix_pictures
 from gloria_pack.nodes.host.vae import to_bytes
@@ -41,7 +41,7 @@ class Watched(HostChunkSampler):
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Tensor]]:
     Watched.seen = []
-    monkeypatch.setattr(long_video, "HostChunkSampler", Watched)
+    monkeypatch.setattr(run_job, "HostChunkSampler", Watched)
     return Watched.seen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import comfy.clip_vision
 import comfy.ldm.wan.vae
@@ -13,13 +13,13 @@ import comfy.sd
 import torch
 from gloria_pack.gloria_core.config import ModelConfig
 from gloria_pack.gloria_core.model import GloriaDiT
+from gloria_pack.gloria_core.runs.chunk_file import read_record
 from gloria_pack.gloria_core.sampling.guidance import Guidance
 from gloria_pack.gloria_core.sampling.prompts import PromptCue
 from gloria_pack.gloria_core.types import AnchorSet
-from gloria_pack.nodes.host import long_video
+from gloria_pack.nodes.host import long_video, watch
 from gloria_pack.nodes.host.guider import sampler_named, sigmas_for
 from gloria_pack.nodes.host.model import build_patcher
-from gloria_pack.nodes.host.paths import OutputPlace
 from gloria_pack.nodes.host.video_job import VideoRequest
 from gloria_pack.nodes.sockets import EncodedAnchors, EncodedPrompts
 from safetensors.torch import load_file
@@ -112,7 +112,7 @@ class SilentProgress:
     def __init__(self, num_chunks: int, num_steps: int, node_id: str) -> None:
         self.told.clear()
 
-    def step(self, chunk: int, step: int, prompt: str, *, preview: Any = None) -> None:
+    def step(self, chunk: int, step: int, prompt: str, *, preview: Any = None, left_s: float | None = None) -> None:
         self.told.append((chunk, step))
 
 
@@ -141,11 +141,26 @@ def make(folder: Path, patcher: Any, vae: Any, **changes: Any) -> Tensor:
         "seed": 7,
         "layout": "plain",
         "smallest_side": 0,
-        "place": OutputPlace(folder, "video_", ""),
+        "prefix": f"{folder.name}/video",
         "keep_latents": True,
         "node_id": "1",
     }
-    with patch.object(long_video, "VideoProgress", SilentProgress):
+    with (
+        patch.object(watch, "VideoProgress", SilentProgress),
+        patch.object(watch, "PromptServer", MagicMock()),
+        patch("folder_paths.output_directory", str(folder)),
+    ):
         made = long_video.make_video(VideoRequest(**{**values, **changes}))
     assert made.latents is not None
-    return torch.cat([load_file(file)["latent_tensor"] for file in sorted(made.latents.iterdir())], dim=2)
+    return whole_latents(made.latents)
+
+
+def whole_latents(folder: Path) -> Tensor:
+    """The latents of a whole video (1, C, T, h, w) from its run's chunks: where two overlap the later one is final."""
+    paths = sorted(folder.glob("*.take-1.safetensors"))
+    places = [range(*read_record(path).latents) for path in paths]
+    chunks = [load_file(path)["latent_tensor"] for path in paths]
+    whole = chunks[0].new_zeros(*chunks[0].shape[:2], places[-1].stop, *chunks[0].shape[3:])
+    for place, latents in zip(places, chunks, strict=True):
+        whole[:, :, place.start : place.stop] = latents
+    return whole

@@ -1,0 +1,130 @@
+"""Following a run in the host: what the page, the queue's clients and the log hear of it."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+from server import PromptServer
+
+from ...gloria_core.runs.folder import RunFolder
+from ...gloria_core.runs.job import ChunkNews, Frames
+from ...gloria_core.runs.reuse import Decision, told
+from ...gloria_core.sampling.chunks import Chunk
+from ...gloria_core.sampling.prompts import clock
+from .progress import VideoProgress, stop_if_interrupted
+from .video_job import VideoJob
+
+_log = logging.getLogger(__name__)
+
+PLAN_EVENT = "gloria.plan"
+CHUNK_EVENT = "gloria.chunk"
+
+
+class RunWatch:
+    """Tells what a run does, and stops it where the user has asked to.
+
+    Args:
+        job: the video.
+        folder: where the run lives.
+        notes: sentences about the request itself, told with the plan.
+    """
+
+    def __init__(self, job: VideoJob, folder: RunFolder, notes: Sequence[str] = ()) -> None:
+        self.job, self.folder, self.notes = job, folder, tuple(notes)
+        self.num_steps = len(job.request.sigmas) - 1
+        self.progress = VideoProgress(len(job.chunks), self.num_steps, job.request.node_id)
+        self._to_make = len(job.chunks)
+        self._made: list[float] = []
+        self._latest: Frames | None = None
+        self.lines: list[str] = []
+        """The plan, when it has been told."""
+
+    def planned(self, decisions: list[Decision], notes: list[str]) -> None:
+        """Tell what will be done: into the log, under the node, and as an event."""
+        self._to_make = sum(decision.take is None for decision in decisions)
+        lines = self.lines = [self._size_line(), *self.notes, *notes, *told(decisions)]
+        _log.info("Gloria: run %s. %s", self.folder.path.name, " ".join(lines))
+        self._send(
+            PLAN_EVENT,
+            {
+                "lines": lines,
+                "chunks": [
+                    {
+                        "chunk": decision.chunk.index + 1,
+                        "start_s": decision.chunk.frames.start / self.job.fps,
+                        "end_s": decision.chunk.frames.stop / self.job.fps,
+                        "state": "reused" if decision.take is not None else "waiting",
+                    }
+                    for decision in decisions
+                ],
+            },
+        )
+        PromptServer.instance.send_progress_text("\n".join(lines), self.job.request.node_id)
+
+    def checkpoint(self) -> None:
+        """Raise InterruptProcessingException where the user has asked to stop."""
+        stop_if_interrupted()
+
+    def step(self, chunk: Chunk, step: int, prompt: str, preview: Image.Image | None = None) -> None:
+        """Tell that ``step`` steps (1-based) of a chunk are done."""
+        self.progress.step(chunk.index, min(step, self.num_steps), prompt, preview=preview, left_s=self._left_s())
+
+    def shown(self, chunk: Chunk, frames: Frames) -> None:
+        """Keep the last picture for the preview."""
+        self._latest = frames[-1]
+
+    def drifting(self, chunk: Chunk, drift: Mapping[str, float], attempt: int) -> None:
+        """Say in the log that a chunk is sampled again."""
+        _log.warning(
+            "Gloria: chunk %d drifts (similarity %.3f); it is sampled again with another seed (attempt %d).",
+            chunk.index + 1,
+            drift["similarity"],
+            attempt + 1,
+        )
+
+    def finished(self, news: ChunkNews) -> None:
+        """Tell that a chunk is part of the film, with its last picture as the preview."""
+        record = news.record
+        if not news.reused:
+            self._made.append(news.seconds)
+            self._to_make -= 1
+        preview = None if self._latest is None or news.reused else Image.fromarray(self._latest)
+        self.progress.step(record.index, self.num_steps, record.prompt, preview=preview, left_s=self._left_s())
+        self._send(
+            CHUNK_EVENT,
+            {
+                "chunk": record.index + 1,
+                "take": record.take,
+                "seed": str(record.seed),
+                "prompt": record.prompt,
+                "state": "reused" if news.reused else "done",
+                "attempts": news.attempts,
+                "drift": dict(news.drift) if news.drift else None,
+                "seconds": news.seconds,
+                "segment": news.segment.name,
+            },
+        )
+
+    def _left_s(self) -> float | None:
+        """Return how long the rest should take, by the chunks made so far; None before the first."""
+        return sum(self._made) / len(self._made) * max(0, self._to_make) if self._made else None
+
+    def _size_line(self) -> str:
+        job = self.job
+        chunk, (width, height) = job.chunks[0], job.size
+        _, channels, rows, columns = job.shape
+        tokens = chunk.num_latents * (rows // 2) * (columns // 2)
+        anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in job.request.anchors.anchors)
+        latents_mb = len(job.chunks) * chunk.num_latents * channels * rows * columns * 4 / 1e6
+        end_s = job.chunks[-1].frames.stop / job.fps
+        return (
+            f"{len(job.chunks)} chunks, {job.chunks[-1].frames.stop} frames of {width} x {height} ({clock(end_s)}), "
+            f"{tokens} tokens a chunk and {anchors} of anchors; the latents take {latents_mb:.0f} MB of disk."
+        )
+
+    def _send(self, event: str, data: Mapping[str, Any]) -> None:
+        server = PromptServer.instance
+        head = {"node": self.job.request.node_id, "run": self.folder.path.name, "time": time.time()}
+        server.send_sync(event, {**head, **data}, server.client_id)
