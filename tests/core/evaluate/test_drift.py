@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gloria_core.errors import GloriaError, MediaError
-from gloria_core.evaluate.drift import DEFAULT_THRESHOLD, SAMPLED_FRAMES, ChunkDrift, DriftMeter
+from gloria_core.evaluate.drift import DEFAULT_THRESHOLD, SAMPLED_FRAMES, SIMILARITIES, ChunkDrift, DriftMeter
 from gloria_core.evaluate.embedding import NamedEmbedding
 from tests.core.evaluate.drawn import Frames, Videos, blurred, gained, noisy, pictures, tinted, videos
 
@@ -30,7 +30,7 @@ def meter_for(drawn: Videos, who: int, *, views: bool = True) -> DriftMeter:
 def similarities(drawn: Videos, shown: Callable[[int, int], Tensor]) -> Tensor:
     """(N, K - 1): what each character's meter says of each later chunk."""
     meters = [meter_for(drawn, who) for who in range(NUM)]
-    found = [[m.measure(pictures(shown(i, k))).similarity for k in range(1, CHUNKS)] for i, m in enumerate(meters)]
+    found = [[m.compare(pictures(shown(i, k))).similarity for k in range(1, CHUNKS)] for i, m in enumerate(meters)]
     return torch.tensor(found)
 
 
@@ -63,7 +63,7 @@ def test_another_character_is_drift(drawn: Videos, true: Tensor) -> None:
 
 def test_a_growing_tint_is_seen_to_grow(drawn: Videos) -> None:
     meter = meter_for(drawn, 0)
-    seen = [meter.measure(pictures(tinted(drawn.chunks[0, 1], amount))) for amount in (0, 0.1, 0.2, 0.3, 0.4)]
+    seen = [meter.compare(pictures(tinted(drawn.chunks[0, 1], amount))) for amount in (0, 0.1, 0.2, 0.3, 0.4)]
     for name in ("to_anchor", "to_first", "colour_to_anchor", "colour_to_first", "similarity"):
         values = [getattr(one, name) for one in seen]
         assert values == sorted(values, reverse=True), name
@@ -73,7 +73,7 @@ def test_a_growing_tint_is_seen_to_grow(drawn: Videos) -> None:
 def test_a_commanded_turn_finds_its_view(drawn: Videos) -> None:
     """A still back is like the back's anchor, and like nothing else that is known."""
     back = pictures(drawn.views[0, :, 1:2].expand(-1, 8, -1, -1))
-    told, untold = (meter_for(drawn, 0, views=views).measure(back) for views in (True, False))
+    told, untold = (meter_for(drawn, 0, views=views).compare(back) for views in (True, False))
     assert told.to_anchor == 1.0
     assert told.similarity > 0.99
     assert untold.to_anchor is not None
@@ -85,24 +85,33 @@ def test_frames_between_known_poses_do_not_count(drawn: Videos) -> None:
     known = pictures(drawn.chunks[0, 0])
     strange = pictures(drawn.chunks[1, 0])
     meter = meter_for(drawn, 0)
-    mixed = meter.measure(np.concatenate([known[[0, 0, 0, 0]], strange[:4]]))
+    mixed = meter.compare(np.concatenate([known[[0, 0, 0, 0]], strange[:4]]))
     assert mixed.to_first == pytest.approx(1, abs=1e-3)
-    worse = meter.measure(np.concatenate([known[[0, 0, 0]], strange[:5]]))
+    worse = meter.compare(np.concatenate([known[[0, 0, 0]], strange[:5]]))
     assert worse.to_first is not None
     assert worse.to_first < 0.95
 
 
 def test_the_first_chunk_is_like_itself(drawn: Videos) -> None:
-    seen = meter_for(drawn, 2).measure(pictures(drawn.chunks[2, 0]))
+    seen = meter_for(drawn, 2).compare(pictures(drawn.chunks[2, 0]))
     assert seen.colour_to_first == 1.0
     assert seen.to_first is not None
     assert seen.to_first > 0.97
 
 
 def test_without_anchor_and_first_chunk_nothing_drifts(drawn: Videos) -> None:
-    seen = DriftMeter(None).measure(pictures(drawn.chunks[0, 0]))
+    seen = DriftMeter(None).compare(pictures(drawn.chunks[0, 0]))
     assert (seen.to_anchor, seen.to_first, seen.colour_to_anchor, seen.colour_to_first) == (None,) * 4
     assert seen.similarity == 1.0
+
+
+def test_a_run_is_told_numbers_by_name(drawn: Videos) -> None:
+    meter, chunk = meter_for(drawn, 0), pictures(drawn.chunks[0, 1])
+    seen, told = meter.compare(chunk), meter.measure(chunk)
+    assert told["similarity"] == seen.similarity
+    assert told["colour_to_first"] == seen.colour_to_first
+    assert set(told) == {*SIMILARITIES, "similarity"}
+    assert DriftMeter(None).measure(chunk) == {"similarity": 1.0}
 
 
 def test_similarity_is_the_worse_of_content_and_colour_to_the_better_reference() -> None:
@@ -115,9 +124,9 @@ def test_a_resumed_meter_measures_the_same(drawn: Videos) -> None:
     told = json.dumps(meter.state())
     assert len(told) < 20_000
     resumed = DriftMeter(pictures(drawn.scenes[0])[0], more=list(pictures(drawn.views[0])))
-    assert resumed.measure(chunk) != meter.measure(chunk)
+    assert resumed.compare(chunk) != meter.compare(chunk)
     resumed.load(json.loads(told))
-    assert resumed.measure(chunk) == meter.measure(chunk)
+    assert resumed.compare(chunk) == meter.compare(chunk)
     assert resumed.state() == meter.state()
 
 
@@ -125,7 +134,7 @@ def test_an_empty_state_forgets(drawn: Videos) -> None:
     meter = meter_for(drawn, 0)
     meter.load({})
     assert meter.state() == {}
-    assert meter.measure(pictures(drawn.chunks[0, 2])).to_first is None
+    assert meter.compare(pictures(drawn.chunks[0, 2])).to_first is None
 
 
 def test_states_that_do_not_fit_are_refused(drawn: Videos) -> None:
@@ -152,16 +161,16 @@ def test_any_function_can_compare(drawn: Videos) -> None:
     red, green = np.zeros((2, 40, 480, 640, 3), np.uint8)
     red[..., 0], green[..., 1] = 200, 200
     meter.keep_first(red)
-    seen = meter.measure(green)
+    seen = meter.compare(green)
     assert (seen.embedding, seen.to_first) == ("mine", 0.0)
-    assert meter.measure(red).to_first == 1.0
+    assert meter.compare(red).to_first == 1.0
     assert sizes[0] == (4, 224, 299, 3)
     assert sizes[1] == (SAMPLED_FRAMES, 224, 299, 3)
 
 
 def test_pictures_of_other_sizes_are_compared(drawn: Videos) -> None:
     larger = pictures(drawn.scenes[0]).repeat(9, axis=1).repeat(9, axis=2)
-    seen = DriftMeter(larger[0]).measure(pictures(drawn.scenes[0]))
+    seen = DriftMeter(larger[0]).compare(pictures(drawn.scenes[0]))
     assert seen.to_anchor is not None
     assert seen.to_anchor > 0.9
 
@@ -171,4 +180,4 @@ def test_pictures_of_other_sizes_are_compared(drawn: Videos) -> None:
 )
 def test_what_is_no_picture_is_refused(bad: Frames) -> None:
     with pytest.raises(MediaError, match="8-bit RGB"):
-        DriftMeter(None).measure(bad)
+        DriftMeter(None).compare(bad)
