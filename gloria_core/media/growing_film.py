@@ -132,13 +132,13 @@ class GrowingFilm:
         with written_whole(target, kind=MediaError) as partial:
             options = {"movflags": "faststart", **self._options()}
             with (
-                open_media(self._file) as made,
                 self._file.open("rb") as file,
                 av.open(str(partial.absolute()), "w", format="mp4", options=options) as container,
             ):
-                found = (video_stream(made), audio_stream(made))
                 streams: list[Stream] = []
-                streams += [container.add_stream_from_template(one, opaque=True) for one in found if one is not None]
+                with open_media(self._file) as made:
+                    found = (video_stream(made), audio_stream(made))
+                    streams += [container.add_stream_from_template(one, opaque=True) for one in found if one]
                 for packet in self._packets(file, streams):
                     container.mux_one(packet)
             self._check(partial, target)
@@ -179,7 +179,12 @@ class GrowingFilm:
         data, places = fragment(self._num_fragments, runs)
         for track, run, first, found in zip(self._tracks, runs, starts, places, strict=False):
             track.add(first, run.samples, [self._size + place for place in found])
-        self._size += _write_all(file, data)
+        # Players refuse a whole film that ends in half an index: it passes for padding until all is there.
+        size = _write_all(file, data[:4] + b"free" + data[8:])
+        file.seek(self._size + 4)
+        _write_all(file, data[4:8])
+        self._size += size
+        file.seek(self._size)
 
     def _head(self, segment: Path) -> bytes:
         """Return the boxes that come before all fragments."""

@@ -101,11 +101,15 @@ class SegmentEncoder:
         fps: frames a second.
         size: width and height in pixels, both even.
         crf: x264's quality, 0 (lossless) to 51.
+
+    Raises:
+        OSError: the file cannot be made.
     """
 
     def __init__(self, path: Path, fps: Fraction, size: tuple[int, int], crf: int) -> None:
         self.num_frames = 0
         self._path, self._fps = path, fps
+        path.open("wb").close()  # says at once where no file can be made
         options = {"movflags": "faststart"}  # a page plays it while it comes
         self._container = av.open(str(path.absolute()), "w", format="mp4", options=options)
         self._video = add_video_stream(self._container, fps, size, crf)
@@ -164,11 +168,11 @@ def read_header(segment: Path) -> SegmentHeader:
     """
     with open_media(segment) as container:
         stream = video_stream(container)
-        if stream is None or stream.codec.name != "h264" or not _is_whole(segment) or not stream.average_rate:
+        codec = stream.codec_context if stream is not None and _is_whole(segment) else None  # None in some cut files
+        if stream is None or codec is None or codec.codec.name != "h264" or not stream.average_rate:
             raise MediaError(
                 f"{segment} is no whole video segment (cut, or not H.264 in MP4); delete it, and it is made again."
             )
-        codec = stream.codec_context
         size = (stream.width, stream.height)
         return SegmentHeader(stream.frames, size, Fraction(stream.average_rate), bytes(codec.extradata or b""))
 
