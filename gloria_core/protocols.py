@@ -52,17 +52,19 @@ class Denoiser(Protocol):
         *,
         anchors: AnchorSet | None = None,
         num_prefix: int = 0,
+        prefix_timestep: float = 0.0,
         audio: Tensor | None = None,
         cache: Any = None,  # noqa: ANN401 - each denoiser has its own kind of cache
     ) -> Tensor:
         """Predict.
 
         Args:
-            x: noisy latents (B, C, T, h, w); the first ``num_prefix`` frames are clean.
+            x: noisy latents (B, C, T, h, w); the first ``num_prefix`` frames are not to be generated.
             timestep: (B,) or (B, T), 0..1000.
             context: text rows (B, L, D_text).
             anchors: the character's anchors, or None.
-            num_prefix: clean latent frames at the start of ``x``.
+            num_prefix: latent frames at the start of ``x`` that are held.
+            prefix_timestep: their own timestep: 0 where they are clean.
             audio: windows of audio features (B, T, W, A), or None.
             cache: a cache that lives as long as the video, or None.
 

@@ -30,24 +30,55 @@ class ChunkConditions:
     """Windows of audio features (B or 1, T, W, A) for all of the chunk's latents; None where there is no sound."""
     anchors: AnchorSet | None = None
     guidance: Guidance = field(default_factory=Guidance)
+    prefix_noise: float = 0.0
+    """Noise level at which the network is shown a held prefix, from 0 (clean) to below 1."""
+
+    def __post_init__(self) -> None:
+        check_prefix_noise(self.prefix_noise)
+
+
+def check_prefix_noise(sigma: float) -> None:
+    """Refuse a noise level at which a prefix cannot be shown; ConfigError."""
+    if not 0 <= sigma < 1:
+        raise ConfigError(
+            f"The noise of the prefix is {sigma}; it must be from 0 (shown clean) to below 1 (0.02 to 0.1 is slight)."
+        )
+
+
+def shown_prefix(prefix: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """Return a held prefix (B, C, P, H, W) as the network is shown it: with a part of its own chunk's noise.
+
+    Args:
+        prefix: clean latents, in the space of the network.
+        noise: the chunk's noise (B, C, T, H, W), of which the first P frames serve.
+        sigma: noise level of the prefix; at 0 it is returned as it is.
+    """
+    return (1 - sigma) * prefix + sigma * noise[:, :, : prefix.shape[2]].to(prefix) if sigma else prefix
 
 
 def bind(
-    denoiser: Denoiser, conditions: ChunkConditions, *, prefix: Tensor | None = None, cache: Cache | None = None
+    denoiser: Denoiser,
+    conditions: ChunkConditions,
+    *,
+    prefix: Tensor | None = None,
+    noise: Tensor | None = None,
+    cache: Cache | None = None,
 ) -> Denoise:
     """Return ``denoise(x, sigma) -> x0`` for one chunk.
 
-    Before every pass the prefix takes its place in ``x`` again, and it is in ``x0`` as given: it is held whatever the
-    solver does to it. The network runs in the dtype of the context, the solver in that of ``x``.
+    Before every pass the prefix takes its place in ``x`` again, noised where the conditions ask for that, and it is in
+    ``x0`` as given: it is held whatever the solver does to it. The network runs in the dtype of the context, the solver
+    in that of ``x``.
 
     Args:
         denoiser: the network.
         conditions: prompt, audio, anchors and guidance of the chunk.
         prefix: clean latents (B, C, P, H, W) to hold at the start of the chunk.
+        noise: the chunk's noise (B, C, T, H, W), for a prefix that is shown noised.
         cache: handed to the network at every pass; the caller tells it when a chunk begins.
 
     Raises:
-        ConfigError: guidance needs a negative prompt that is not there.
+        ConfigError: guidance needs a negative prompt that is not there, or a noised prefix the chunk's noise.
     """
     has_audio = conditions.audio is not None
     if Branch.NEGATIVE in conditions.guidance.weights(has_audio=has_audio) and conditions.negative_context is None:
@@ -56,9 +87,10 @@ def bind(
             "empty); give one, or set the scale to 1."
         )
     num_prefix = 0 if prefix is None else prefix.shape[2]
+    shown = _shown_prefix(prefix, noise, conditions.prefix_noise)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
-        x = _with_prefix(x, prefix)
+        x = _with_prefix(x, shown)
         timestep = torch.full((x.shape[0],), TIMESTEPS * sigma, dtype=torch.float32, device=x.device)
 
         def predict(branch: Branch) -> Tensor:
@@ -69,6 +101,7 @@ def bind(
                 context,
                 anchors=conditions.anchors,
                 num_prefix=num_prefix,
+                prefix_timestep=TIMESTEPS * conditions.prefix_noise,
                 audio=audio,
                 cache=cache,
             ).to(x.dtype)
@@ -115,11 +148,19 @@ def chunk_sampler(
             cache.start_chunk()
         noise = job.noise.to(job.conditions.context.device)
         prefix = None if job.prefix is None else job.prefix.to(noise)
-        denoise = bind(denoiser, job.conditions, prefix=prefix, cache=cache)
+        denoise = bind(denoiser, job.conditions, prefix=prefix, noise=noise, cache=cache)
         callback = None if on_step is None else lambda step: on_step(job.chunk, step)
         return solver(denoise, noise, sigmas, callback)
 
     return sample
+
+
+def _shown_prefix(prefix: Tensor | None, noise: Tensor | None, sigma: float) -> Tensor | None:
+    if prefix is None or not sigma:
+        return prefix
+    if noise is None:
+        raise ConfigError(f"The prefix is to be shown at a noise level of {sigma}; give the chunk's noise with it.")
+    return shown_prefix(prefix, noise, sigma)
 
 
 def _with_prefix(x: Tensor, prefix: Tensor | None) -> Tensor:

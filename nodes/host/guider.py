@@ -6,7 +6,7 @@ to hold only one of the two in the card's memory at a time.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -18,6 +18,7 @@ from torch import Tensor
 from ...gloria_core.errors import ConfigError
 from ...gloria_core.model import AnchorCache
 from ...gloria_core.sampling.chunks import Chunk
+from ...gloria_core.sampling.denoise import check_prefix_noise, shown_prefix
 from ...gloria_core.sampling.guidance import Branch, Guidance
 from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
 from ...gloria_core.sampling.schedule import num_high_noise_steps
@@ -36,13 +37,20 @@ class ChunkPrompts:
     positive: Conditioning
     negative: Conditioning | None
     """None where the text scale needs no negative prompt."""
+    guidance: Guidance | None = None
+    """Scales for this chunk in place of the sampler's."""
+    prefix_noise: float = 0.0
+    """Noise level at which the model is shown a held prefix, from 0 (clean) to below 1."""
+
+    def __post_init__(self) -> None:
+        check_prefix_noise(self.prefix_noise)
 
     def with_options(self, options: Mapping[str, Any]) -> "ChunkPrompts":
         """Return the same prompts with more options on every entry of both."""
         if not options:
             return self
         negative = None if self.negative is None else with_options(self.negative, **options)
-        return ChunkPrompts(with_options(self.positive, **options), negative)
+        return replace(self, positive=with_options(self.positive, **options), negative=negative)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +117,7 @@ class HostChunkSampler:
         patcher: a MODEL of ours.
         sampler: the host's SAMPLER.
         sigmas: noise levels from the model's highest to 0.
-        guidance: scales of text and sound.
+        guidance: scales of text and sound, where a chunk brings none of its own.
         on_step: told about each step.
         low_noise: the second expert of a pair, whose first is ``patcher``.
         options: what the chunks' conditionings carry beside the prompts; asked once a chunk, before it is sampled.
@@ -147,10 +155,16 @@ class HostChunkSampler:
         return self.experts[0].cache
 
     def __call__(self, job: ChunkJob[ChunkPrompts]) -> Tensor:
-        """Sample one chunk; a held prefix is kept clean by a mask, as in the host's own inpainting."""
+        """Sample one chunk; a held prefix is kept by a mask, as in the host's own inpainting.
+
+        It is shown to the model with the noise that the chunk asks for, and stands clean in the result.
+        """
         prompts = job.conditions.with_options(self.options(job) if self.options else {})
-        held = job.prefix if job.prefix_mode == PrefixMode.HELD else None
-        mask = None
+        clean = job.prefix if job.prefix_mode == PrefixMode.HELD else None
+        held, mask = clean, None
+        if clean is not None and prompts.prefix_noise:
+            prompts = prompts.with_options({"gloria_prefix_noise": prompts.prefix_noise})
+            held = self._noised(clean, job.noise, prompts.prefix_noise)
         if held is not None:
             mask = job.noise.new_ones(1, 1, *job.noise.shape[2:])
             mask[:, :, : held.shape[2]] = 0.0
@@ -160,7 +174,16 @@ class HostChunkSampler:
             latents = self._walk(expert, job, prompts, noise=noise, latents=latents, mask=mask, done=done)
             noise = torch.zeros_like(job.noise)  # from now on it is in the latents
             done += expert.num_steps
+        if held is not clean:
+            latents = _with_start(latents, clean)
         return latents.to(comfy.model_management.intermediate_device())
+
+    def _noised(self, prefix: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        """Put noise into a prefix; it is in the space of the VAE, and the noise belongs to that of the network."""
+        model = self.experts[0].patcher.model
+        shown = shown_prefix(model.process_latent_in(prefix.to(noise)), noise, sigma)
+        noised: Tensor = model.process_latent_out(shown)
+        return noised
 
     def _walk(
         self,
@@ -176,7 +199,7 @@ class HostChunkSampler:
         """Let one expert walk along its noise levels, from ``done`` steps on."""
         expert.cache.start_chunk()
         has_audio = any("gloria_audio" in options for _, options in prompts.positive)
-        weights = self.guidance.weights(has_audio=has_audio)
+        weights = (prompts.guidance or self.guidance).weights(has_audio=has_audio)
         guider = GloriaGuider(expert.patcher, weights, expert.cache)
         guider.set_branches({branch: _branch(branch, prompts) for branch in weights})
 

@@ -67,6 +67,7 @@ class HostDiT(GloriaDiT):
             transformer_options,
             anchors=given.get("gloria_anchors"),
             num_prefix=given.get("gloria_prefix", 0),
+            prefix_timestep=given.get("gloria_prefix_timestep", 0.0),
             audio=given.get("gloria_audio"),
             cache=transformer_options.get(CACHE),
         )

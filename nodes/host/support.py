@@ -5,7 +5,9 @@ What rides in a CONDITIONING (an option of each entry, in the latent space of th
 
 - ``gloria_anchors``: an ``AnchorSet``;
 - ``gloria_audio``: ``AudioFeatures`` on the clock of the whole video;
-- ``gloria_audio_start``: the latent frame of the video at which the sampled latent begins (0 where absent).
+- ``gloria_audio_start``: the latent frame of the video at which the sampled latent begins (0 where absent);
+- ``gloria_prefix_noise``: the noise level of the latents that a mask holds at the start (0, clean, where absent). Who
+  sets it has put the noise into them.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +25,7 @@ from ...gloria_core.audio import branch_windows, silent_windows
 from ...gloria_core.config import AudioConfig, ModelConfig
 from ...gloria_core.errors import AudioError, ConfigError
 from ...gloria_core.nano.codec import load_codec
+from ...gloria_core.sampling.denoise import TIMESTEPS
 from ...gloria_core.types import AnchorSet, AudioFeatures
 from .network import HostDiT, tables
 from .operations import SCALE
@@ -32,6 +35,12 @@ _LATENT_PIXELS_IN_A_TOKEN = 4
 _WIDTHS_IN_A_TOKEN = 4 * 0.01 * 2**20 / 2222
 """The host's estimate of the memory that one token takes, in rows of D numbers: 0.01 MiB for each latent pixel and byte
 of a number, at a width of 2222."""
+
+
+_Place = tuple[torch.device, torch.dtype]
+
+_LATENTS_KEPT = 32
+"""Anchors whose normalised latents a model remembers: more than twice as many as a character can have."""
 
 
 class CONDAnchors(comfy.conds.CONDConstant):
@@ -82,7 +91,8 @@ class GloriaModel(comfy.model_base.WAN21):
         model_config.tables = tables(self.diffusion_model)
         self.image_to_video = self.gloria.has_image_channels
         self.memory_usage_factor_conds = ("gloria_anchors", "gloria_audio")
-        self._converted: list[tuple[AnchorSet, AnchorSet]] = []
+        self._converted: list[tuple[AnchorSet, _Place, AnchorSet]] = []
+        self._latents: dict[tuple[int, _Place], tuple[Tensor, Tensor]] = {}
 
     def extra_conds(self, **kwargs: Any) -> dict[str, comfy.conds.CONDRegular]:  # noqa: ANN401 - the host's signature
         """Turn one CONDITIONING entry into the network's arguments; see the module's docstring for our keys."""
@@ -98,6 +108,8 @@ class GloriaModel(comfy.model_base.WAN21):
         if mask is not None and self._holds:
             prefix = _num_prefix(mask)
             out["gloria_prefix"] = comfy.conds.CONDConstant(prefix)
+            if kwargs.get("gloria_prefix_noise", 0.0):
+                out["gloria_prefix_timestep"] = comfy.conds.CONDConstant(TIMESTEPS * kwargs["gloria_prefix_noise"])
             if not bool((mask[:, :, prefix:] == 1).all()):
                 out["denoise_mask"] = comfy.conds.CONDRegular(mask)
         return out
@@ -182,16 +194,26 @@ class GloriaModel(comfy.model_base.WAN21):
         return branch_windows(hears, audio, start, frames).unsqueeze(0)
 
     def _in_model_space(self, anchors: AnchorSet, device: torch.device) -> AnchorSet:
-        """Normalise anchors for the network. The same set gives the same object, by which a cache knows it again."""
-        for source, converted in self._converted:
-            if source is anchors:
+        """Normalise anchors for the network.
+
+        The same set gives the same object, by which the host knows that two prompts may share a pass. The same latent
+        gives the same latent, by which a cache knows an anchor again whatever set it stands in.
+        """
+        place = (device, self.manual_cast_dtype or self.get_dtype())
+        for source, known, converted in self._converted:
+            if source is anchors and known == place:
                 return converted
-        dtype = self.manual_cast_dtype or self.get_dtype()
-        converted = AnchorSet(
-            tuple(replace(a, latent=self.process_latent_in(a.latent).to(device, dtype)) for a in anchors)
-        )
-        self._converted = [*self._converted[-3:], (anchors, converted)]
+        converted = AnchorSet(tuple(replace(a, latent=self._latent_in_model_space(a.latent, place)) for a in anchors))
+        self._converted = [*self._converted[-3:], (anchors, place, converted)]
         return converted
+
+    def _latent_in_model_space(self, latent: Tensor, place: _Place) -> Tensor:
+        key = (id(latent), place)
+        kept = self._latents.pop(key, None)  # and in again at the end, so that the one unused for longest stands first
+        self._latents[key] = kept or (latent, self.process_latent_in(latent).to(*place))
+        if len(self._latents) > _LATENTS_KEPT:
+            del self._latents[next(iter(self._latents))]
+        return self._latents[key][1]
 
 
 def _num_prefix(mask: Tensor) -> int:

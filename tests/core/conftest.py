@@ -20,6 +20,7 @@ class Call:
     context: Tensor
     anchors: AnchorSet | None
     num_prefix: int
+    prefix_timestep: float
     audio: Tensor | None
     cache: Any
 
@@ -43,10 +44,11 @@ class FakeDenoiser:
         *,
         anchors: AnchorSet | None = None,
         num_prefix: int = 0,
+        prefix_timestep: float = 0.0,
         audio: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        self.calls.append(Call(x.clone(), timestep, context, anchors, num_prefix, audio, cache))
+        self.calls.append(Call(x.clone(), timestep, context, anchors, num_prefix, prefix_timestep, audio, cache))
         s = (timestep / 1000).view(-1, 1, 1, 1, 1)
         mean = self.mean + context.mean(dim=(1, 2)).view(-1, 1, 1, 1, 1)
         if audio is not None:

@@ -147,3 +147,33 @@ def test_given_prefixes_are_refused_in_words(x: Tensor, prefix: Tensor, make_den
     sample = chunk_sampler(make_denoiser(), solver=euler, sigmas=flow_sigmas(2, 1.0))
     with pytest.raises(ConfigError, match="extra channels"):
         sample(job(x, prefix, PrefixMode.GIVEN))
+
+
+def test_a_noised_prefix_is_shown_at_its_own_timestep_and_stays_clean(
+    x: Tensor, prefix: Tensor, make_denoiser: Maker
+) -> None:
+    network = make_denoiser()
+    made = chunk_sampler(network, solver=euler, sigmas=flow_sigmas(3, 1.0))(job(x, prefix, prefix_noise=0.1))
+    assert torch.equal(made[:, :, :2], prefix)
+    assert len(network.calls) == 3
+    for call in network.calls:
+        torch.testing.assert_close(call.x[:, :, :2], 0.9 * prefix + 0.1 * x[:, :, :2])
+        assert (call.num_prefix, call.prefix_timestep) == (2, pytest.approx(100.0))
+
+
+def test_a_prefix_without_noise_is_shown_as_it_is(x: Tensor, prefix: Tensor, make_denoiser: Maker) -> None:
+    network = make_denoiser()
+    bind(network, conditions(), prefix=prefix, noise=x)(x, 0.5)
+    assert torch.equal(network.calls[0].x[:, :, :2], prefix)
+    assert network.calls[0].prefix_timestep == 0.0
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 1.0, float("nan")])
+def test_a_prefix_of_noise_alone_is_refused(sigma: float) -> None:
+    with pytest.raises(ConfigError, match="it must be from 0"):
+        conditions(prefix_noise=sigma)
+
+
+def test_a_noised_prefix_needs_the_chunks_noise(prefix: Tensor, make_denoiser: Maker) -> None:
+    with pytest.raises(ConfigError, match=r"noise level of 0\.1; give the chunk's noise"):
+        bind(make_denoiser(), conditions(prefix_noise=0.1), prefix=prefix)
