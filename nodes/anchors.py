@@ -1,7 +1,10 @@
 """Nodes that turn pictures into a character: roles, sets, and putting a set on a conditioning."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
+from ..gloria_core.sampling.anchor_schedule import parse_anchor_schedule
 from ..gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
 from .host.api import io
 from .host.guider import with_anchors, with_audio, without_audio
@@ -169,6 +172,39 @@ class AnchorSetBuilder(io.ComfyNode):
             given += [AnchorPicture(role, slot, image[:1]) for slot, image in images if image is not None]
         chosen = (*given, *anchors)
         return io.NodeOutput(EncodedAnchors(chosen, encode_anchors(vae, chosen)))
+
+
+class AnchorScheduleNode(io.ComfyNode):
+    """Which of a character's pictures are heeded when."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to the host."""
+        return io.Schema(
+            node_id="GloriaAnchorSchedule",
+            display_name="Gloria Anchor Schedule",
+            category=_CATEGORY,
+            description="Says which pictures of the character a long video heeds from which moment, how strongly, and "
+            "when one is hidden from the video. Without it all are heeded all the time.",
+            inputs=[
+                GloriaAnchors.Input("anchors", tooltip="The character, from the Anchor Set Builder."),
+                io.String.Input(
+                    "schedule",
+                    multiline=True,
+                    default="0:00 all",
+                    tooltip="One entry a line: a time and what is heeded from then on, such as '0:12 global, views, "
+                    "-back' or '0:20 all, happy*0.5' (1 is as trained, lower is weaker). '0:12-0:15 hide back' hides a "
+                    "picture for a while. Names: all, views, expressions, none, global, front, back, left, right and "
+                    "the eight expressions. Fewer anchors are a little faster; strengths and hiding a little slower.",
+                ),
+            ],
+            outputs=[GloriaAnchors.Output(display_name="anchors", tooltip="The character with its schedule.")],
+        )
+
+    @classmethod
+    def execute(cls, anchors: EncodedAnchors, schedule: str) -> io.NodeOutput:
+        """Put the schedule onto the character."""
+        return io.NodeOutput(replace(anchors, schedule=parse_anchor_schedule(schedule)))
 
 
 class ApplyAnchors(io.ComfyNode):

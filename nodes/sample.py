@@ -83,6 +83,9 @@ class ChunkedLongSampler(io.ComfyNode):
                     tooltip="All pictures at once, for short clips. They are made only if something is connected here, "
                     "and refused where they would not fit into memory.",
                 ),
+                io.Image.Output(
+                    display_name="drift_plot", tooltip="How much each chunk still looks like the character, drawn."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
@@ -101,7 +104,12 @@ class ChunkedLongSampler(io.ComfyNode):
             "gloria_plan": made.plan,
         }
         return io.NodeOutput(
-            VideoFromFile(str(made.path)), made.last_frame, str(made.latents or ""), made.images, ui=told
+            VideoFromFile(str(made.path)),
+            made.last_frame,
+            str(made.latents or ""),
+            made.images,
+            made.drift_plot,
+            ui=told,
         )
 
 
@@ -163,6 +171,13 @@ def _request(given: dict[str, Any], node_id: str, *, wants_images: bool) -> Vide
         reroll=given.get("reroll", ""),
         bridges=given.get("after_reroll", ONWARD) == BRIDGE,
         wants_images=wants_images,
+        snap=given.get("snap", "nearest"),
+        prefix_noise=given.get("prefix_noise", 0.0),
+        colour_guard=given.get("colour_guard", 0.0),
+        drift_threshold=given.get("drift_threshold", 0.0),
+        drift_tries=given.get("drift_tries", 2),
+        sound_fit=given.get("sound_end", "hold"),
+        continue_from=given.get("continue_from"),
     )
 
 

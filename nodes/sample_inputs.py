@@ -1,6 +1,10 @@
 """The inputs of the Chunked Long Sampler, in the order in which saved workflows hold them: only ever add at the end."""
 
+from typing import get_args
+
+from ..gloria_core.media import SoundFit
 from ..gloria_core.media.layout import LAYOUTS
+from ..gloria_core.sampling.prompts import Snap
 from .host.api import io
 from .host.guider import SAMPLERS, SCHEDULERS
 from .sockets import GloriaAnchors, GloriaAudio, GloriaPrompts
@@ -265,6 +269,82 @@ def _wan_inputs() -> list[io.Input]:
 
 
 def _run_inputs() -> list[io.Input]:
+    return [*_take_inputs(), *_stability_inputs(), *_time_inputs()]
+
+
+def _stability_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "prefix_noise",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=0.95,
+            step=0.01,
+            tooltip="Noise on the latents that a chunk goes on from, as the model sees them. A little (0.05 to 0.2) "
+            "keeps small faults from growing from chunk to chunk; too much loosens the joint. Costs nothing. For "
+            "models that hold their prefix.",
+        ),
+        io.Float.Input(
+            "colour_guard",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="Pulls a slow walk of colours and contrast back to the first chunk's. Raise it (0.5) where a long "
+            "video grows redder, darker or harder. 0 is off. Costs nothing.",
+        ),
+        io.Float.Input(
+            "drift_threshold",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="A chunk that looks less like the character and the first chunk than this is sampled again by "
+            "itself. 0 only measures. 0.7 catches another person, blur and noise; see the drift plot first. Costs "
+            "another sampling of each such chunk.",
+        ),
+        io.Int.Input(
+            "drift_tries",
+            optional=True,
+            default=2,
+            min=0,
+            max=20,
+            tooltip="How often a drifting chunk is sampled again at most; the best is kept. Each try costs a chunk.",
+        ),
+    ]
+
+
+def _time_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "snap",
+            optional=True,
+            options=list(Snap),
+            default=Snap.NEAREST,
+            tooltip="Prompts and anchors change only where a chunk begins. 'nearest': at the start that is nearest to "
+            "the time you wrote; 'early': never later than that; 'late': never before it. Costs nothing.",
+        ),
+        io.Combo.Input(
+            "sound_end",
+            optional=True,
+            options=list(get_args(SoundFit)),
+            default="hold",
+            tooltip="Where the sound is shorter than the video: 'hold' goes on in silence with a resting mouth, 'stop' "
+            "ends the video with the sound, 'loop' plays it again and again. Costs nothing.",
+        ),
+        io.Video.Input(
+            "continue_from",
+            optional=True,
+            tooltip="A video of the same size that this one goes on from: its last pictures become the beginning, "
+            "and are not shown again. Times, prompts and sound count from the new part's start. Costs a moment.",
+        ),
+    ]
+
+
+def _take_inputs() -> list[io.Input]:
     return [
         io.String.Input(
             "run",

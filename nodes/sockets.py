@@ -1,11 +1,12 @@
 """What travels between our own nodes: the sockets' types and the values that they carry. Values are never changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from ..gloria_core.sampling.anchor_schedule import AnchorSchedule
 from ..gloria_core.sampling.prompts import PromptCue
 from ..gloria_core.types import AnchorRole, AnchorSet, AudioFeatures
 from .host.api import io
@@ -45,6 +46,8 @@ class EncodedAnchors:
     """What was encoded, to be shown."""
     anchors: AnchorSet
     """The same pictures in the latent space of the VAE; the model normalises them."""
+    schedule: AnchorSchedule = field(default_factory=AnchorSchedule)
+    """Which of them a long video heeds when."""
 
 
 NO_ANCHORS = EncodedAnchors((), AnchorSet(()))

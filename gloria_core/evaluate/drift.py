@@ -9,6 +9,7 @@ the character as the video does.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -90,6 +91,15 @@ class DriftMeter:
         pictures = ([] if anchor is None else [anchor]) + list(more)
         self._anchors = self._reference(pictures) if pictures else None
         self._first: _Reference | None = None
+        shown = hashlib.blake2b(digest_size=8)
+        for picture in pictures:
+            shown.update(np.ascontiguousarray(picture))
+        self._name = f"{self.embedding.name}, {len(pictures)} pictures {shown.hexdigest()}"
+
+    @property
+    def name(self) -> str:
+        """The embedding, and a digest of the pictures that frames are compared with."""
+        return self._name
 
     def keep_first(self, frames: Frames) -> None:
         """Take a chunk (n, H, W, 3) as the first one: its colours, and the vectors of four of its moments."""

@@ -94,6 +94,11 @@ class Guard(Protocol):
 class Meter(Protocol):
     """Measures drift; see `evaluate.drift`."""
 
+    @property
+    def name(self) -> str:
+        """What its numbers depend on beside the frames and the first chunk; those of another meter do not count."""
+        ...
+
     def keep_first(self, frames: Frames) -> None:
         """Take frames of the first chunk as what later ones are compared with."""
         ...

@@ -80,6 +80,8 @@ class Pieces(Generic[C]):
         Of a take that was rejected for its drift there is the verdict alone: it is decoded again only if it is chosen.
         """
         seen, segment = read_json(take.seen_path), self._segment(take)
+        if self.job.drift is not None and seen.get("meter") != self.job.drift.meter.name:
+            return None  # it was measured in another way, or not at all
         if self._may_reject and self.chosen and not segment.exists() and seen.get("drift"):
             return Piece(take, segment, seen["drift"], reused=False)
         is_last = self.following(self._chunk(take)) is None
@@ -91,8 +93,6 @@ class Pieces(Generic[C]):
         except MediaError:
             return None
         if not self.chosen and self.job.drift is not None:
-            if "first" not in seen:
-                return None  # it was decoded by a run that measured nothing
             self.job.drift.meter.load(seen["first"])
         return Piece(take, segment, seen.get("drift"), reused=True)
 
@@ -202,7 +202,7 @@ class Pieces(Generic[C]):
             if not self.chosen:
                 meter.keep_first(sample)
                 told["first"] = meter.state()
-            told["drift"] = dict(meter.measure(sample))
+            told |= {"meter": meter.name, "drift": dict(meter.measure(sample))}
         self.folder.write_json(take.seen_path, told)
         found: Mapping[str, float] | None = told.get("drift")
         return found

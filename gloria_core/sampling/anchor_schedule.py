@@ -94,6 +94,14 @@ class AnchorSchedule:
         unchanged = len(heeded) == len(anchors) and all(a is b for a, b in zip(heeded, anchors, strict=True))
         return anchors if unchanged else AnchorSet(tuple(heeded))
 
+    def later(self, seconds: float) -> "AnchorSchedule":
+        """Return the same for a video before which something else is shown; what holds first holds from its start."""
+        if not seconds:
+            return self
+        cues = [replace(cue, start_s=cue.start_s + seconds if cue.start_s else 0.0) for cue in self.cues]
+        hidings = [replace(h, start_s=h.start_s + seconds, stop_s=h.stop_s + seconds) for h in self.hidings]
+        return AnchorSchedule(tuple(cues), tuple(hidings), self.words)
+
     def missing(self, anchors: AnchorSet) -> tuple[str, ...]:
         """Return a sentence for each word of the schedule that means none of the character's anchors."""
         have = {word_of(anchor) for anchor in anchors}

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor
 
 from ...gloria_core.errors import GloriaError
+from ...gloria_core.evaluate.embedding import COLOUR_GRID
+from ...gloria_core.evaluate.plot import PlottedChunk, drift_plot
 from ...gloria_core.runs.folder import RunFolder
-from ...gloria_core.runs.job import Frames
+from ...gloria_core.runs.job import ChunkNews, Frames
 from ...gloria_core.runs.make import make
+from ...gloria_core.runs.reuse import BRIDGE
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
 from .paths import new_output, run_path
@@ -37,6 +41,8 @@ class VideoResult:
     """Folder of the chunks' latents; None where they are not kept."""
     plan: list[str]
     """What was said before anything was made."""
+    drift_plot: Tensor
+    """(1, H, W, 3), 0..1."""
     images: Tensor | None
     """All frames (F, H, W, 3), 0..1, where they were asked for."""
 
@@ -52,11 +58,12 @@ def make_video(request: VideoRequest) -> VideoResult:
     if request.wants_images:
         _check_room(job)
     folder = RunFolder(run_path(request.run, request.prefix))
-    watch = RunWatch(job, folder, lost_cues(request.prompts.cues, job.chunks, job.fps))
+    lost = lost_cues(job.prompts, job.chunks, job.fps, request.snap)
+    watch = RunWatch(job, folder, [*lost, *request.anchors.schedule.missing(request.anchors.anchors)])
     frames: list[Frames] = []
 
     def on_step(chunk: Chunk, step: int, _num_steps: int) -> None:
-        watch.step(chunk, step + 1, prompt_for_chunk(request.prompts.cues, chunk, job.fps))
+        watch.step(chunk, step + 1, prompt_for_chunk(job.prompts, chunk, job.fps, request.snap))
 
     def target() -> Path:
         place = new_output(request.prefix, *job.size)
@@ -79,8 +86,26 @@ def make_video(request: VideoRequest) -> VideoResult:
         run=folder.path.name,
         latents=folder.chunks if request.keep_latents else None,
         plan=watch.lines,
+        drift_plot=_plot(job, made.chunks),
         images=images,
     )
+
+
+def _plot(job: VideoJob, chunks: Sequence[ChunkNews]) -> Tensor:
+    """Draw how much each chunk drifts."""
+    shown = [job.chunks[news.record.index].frames for news in chunks]
+    plotted = [
+        PlottedChunk(
+            start_s=max(0, frames.start - job.skipped_frames) / job.fps,
+            end_s=max(0, frames.stop - job.skipped_frames) / job.fps,
+            drift=news.drift or {},
+            is_reroll=news.attempts > 1 or news.record.take > 1,
+            is_bridge=BRIDGE in news.record.ingredients,
+        )
+        for news, frames in zip(chunks, shown, strict=True)
+    ]
+    picture = drift_plot(plotted, threshold=job.request.drift_threshold, embedding=COLOUR_GRID.name)
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32) / 255.0).unsqueeze(0)
 
 
 def _check_room(job: VideoJob) -> None:

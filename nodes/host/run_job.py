@@ -7,15 +7,20 @@ from torch import Tensor
 
 from ...gloria_core.audio import branch_windows
 from ...gloria_core.errors import ConfigError
+from ...gloria_core.evaluate.drift import DriftMeter
 from ...gloria_core.media import FilmSound
 from ...gloria_core.runs.chunk_file import Ingredient
-from ...gloria_core.runs.digest import digest_of
-from ...gloria_core.runs.job import Frames, RunJob, Script
+from ...gloria_core.runs.digest import digest_of, digest_of_weights
+from ...gloria_core.runs.job import Drift, Frames, RunJob, Script
 from ...gloria_core.runs.reroll import Reroll, by_chunk, parse_rerolls
+from ...gloria_core.sampling.anchor_schedule import parse_anchor_schedule
 from ...gloria_core.sampling.chunks import Chunk
+from ...gloria_core.sampling.colour_guard import ColourGuard
+from ...gloria_core.sampling.guidance import Guidance
 from ...gloria_core.sampling.long_video import PrefixMode
-from ...gloria_core.sampling.prompts import prompt_for_chunk
+from ...gloria_core.sampling.prompts import PromptCue, cue_for_chunk
 from ...gloria_core.sampling.seeds import chunk_seed, take_seed
+from ...gloria_core.types import AnchorRole, AnchorSet
 from ..sockets import Conditioning
 from .guider import ChunkPrompts, HostChunkSampler, StepCallback, with_anchors, with_audio
 from .image_channels import ImageChannels, num_prefix_pictures, prefix_pictures
@@ -27,6 +32,7 @@ from .ingredients import (
     sampler_ingredient,
 )
 from .text import encode_texts
+from .vae import to_bytes
 from .vae_stream import StreamDecoder
 from .video_job import VideoJob
 
@@ -63,9 +69,12 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
     def before(chunk: Chunk) -> list[str]:
         return [scripts.prompt(earlier) for earlier in job.chunks[: chunk.index]]
 
+    source = None if request.audio is None else (request.audio.waveform, request.audio.sample_rate)
+    vae = digest_of_weights(request.vae.first_stage_model.state_dict().items())
+
     def look(chunk: Chunk) -> str:
         pictures = [digest_of(p.image) for p in request.anchors.pictures] if request.layout != "plain" else []
-        return digest_of(request.layout, request.smallest_side, pictures, job.layout.after(before(chunk)))
+        return digest_of(vae, request.layout, request.smallest_side, pictures, job.layout.after(before(chunk)))
 
     def show(frames: Frames, chunk: Chunk, prompt: str) -> Frames:
         job.layout.after(before(chunk))
@@ -76,17 +85,20 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
         shape=job.shape,
         prefix_mode=job.prefix_mode,
         start=job.start_latents(),
+        skipped_frames=job.skipped_frames,
         script=scripts,
         plain=scripts.plain,
         sampler=sampler,
         decoder=decoder,
         pictures=pictures if job.config.has_image_channels else None,
+        guard=ColourGuard(request.colour_guard) if request.colour_guard else None,
+        drift=_drift(job),
         fps=Fraction(job.fps).limit_denominator(_FPS_STEPS),
         size=job.layout.size,
         look=look,
         show=show,
-        sound=None if request.audio is None else FilmSound((request.audio.waveform, request.audio.sample_rate)),
-        sound_digest="" if request.audio is None else digest_of(request.audio.waveform, request.audio.sample_rate),
+        sound=None if source is None else FilmSound(source, request.sound_fit),
+        sound_digest="" if source is None else digest_of(*source, request.sound_fit),
         settings=_settings(job),
         on_frames=on_frames,
     )
@@ -111,7 +123,15 @@ class _Scripts:
             self._same["boundary"] = Ingredient(str(job.low_noise.boundary), f"{job.low_noise.boundary:g}")
         if request.negative is not None:
             self._same["negative prompt"] = Ingredient(conditioning_digest(request.negative))
-        self._anchors = anchors_ingredient(request.anchors.anchors)
+        if request.prefix_noise:
+            self._same["prefix noise"] = Ingredient(str(request.prefix_noise), f"{request.prefix_noise:g}")
+        if request.colour_guard:
+            self._same["colour guard"] = Ingredient(str(request.colour_guard), f"{request.colour_guard:g}")
+        self._entries = {
+            index: parse_anchor_schedule(f"0:00 {reroll.anchors}")
+            for index, reroll in self.rerolls.items()
+            if reroll.anchors
+        }
 
     def __call__(self, chunk: Chunk, attempt: int) -> Script[ChunkPrompts]:
         """Return the chunk as it is wanted now."""
@@ -127,17 +147,27 @@ class _Scripts:
         return reroll.prompt if reroll and reroll.prompt else self._scheduled(chunk)
 
     def _scheduled(self, chunk: Chunk) -> str:
-        return prompt_for_chunk(self.request.prompts.cues, chunk, self.job.fps)
+        return self._cue(chunk).text
+
+    def _cue(self, chunk: Chunk) -> PromptCue:
+        return cue_for_chunk(self.job.prompts, chunk, self.job.fps, self.request.snap)
+
+    def _anchors(self, chunk: Chunk, reroll: Reroll | None) -> AnchorSet:
+        """Return the anchors that a chunk heeds."""
+        anchors = self.request.anchors
+        own = self._entries.get(chunk.index) if reroll is not None else None
+        schedule = own or anchors.schedule.later(self.job.skipped_frames / self.job.fps)
+        return schedule.for_chunk(anchors.anchors, chunk, self.job.fps, self.request.snap)
 
     def _script(self, chunk: Chunk, reroll: Reroll | None, attempt: int) -> Script[ChunkPrompts]:
         prompt = reroll.prompt if reroll and reroll.prompt else self._scheduled(chunk)
         seed = self._seed(chunk, reroll, attempt)
-        guidance = self.request.guidance
+        guidance, anchors = self._cue(chunk).guidance(self.request.guidance), self._anchors(chunk, reroll)
         scales = [guidance.text_scale, guidance.audio_scale if self.request.audio is not None else 0.0]
         parts = {
             **self._same,
             "prompt": Ingredient(self._text_digest(prompt), prompt),
-            "anchors": self._anchors,
+            "anchors": anchors_ingredient(anchors),
             "guidance": Ingredient(digest_of(scales), "text {:g}, sound {:g}".format(*scales)),
             "seed": Ingredient(str(seed), str(seed)),
             **self._sound(chunk),
@@ -149,7 +179,7 @@ class _Scripts:
             seed=seed,
             prompt=prompt,
             ingredients=parts,
-            conditions=lambda: self._conditions(chunk, prompt),
+            conditions=lambda: self._conditions(chunk, prompt, anchors, guidance),
             take=reroll.take if reroll else None,
             bridge=reroll is not None and after,
         )
@@ -177,10 +207,10 @@ class _Scripts:
         return self._digests[prompt]
 
     def _sound(self, chunk: Chunk) -> dict[str, Ingredient]:
-        audio, hears = self.request.audio, self.job.config.audio
-        if audio is None or hears is None:
+        sound, hears = self.job.sound, self.job.config.audio
+        if sound is None or hears is None:
             return {}
-        heard = branch_windows(hears, audio.features, chunk.latents.start, chunk.num_latents)
+        heard = branch_windows(hears, sound, chunk.latents.start, chunk.num_latents)
         return {"sound": Ingredient(digest_of(heard.float()))}
 
     def _pictures(self, chunk: Chunk) -> dict[str, Ingredient]:
@@ -194,13 +224,26 @@ class _Scripts:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def _conditions(self, chunk: Chunk, prompt: str) -> ChunkPrompts:
+    def _conditions(self, chunk: Chunk, prompt: str, anchors: AnchorSet, guidance: Guidance) -> ChunkPrompts:
         request = self.request
-        anchors = request.anchors.anchors
         positive = with_anchors(self._conditioning(prompt), anchors)
-        if request.audio is not None:
-            positive = with_audio(positive, request.audio.features, chunk.latents.start)
-        return ChunkPrompts(positive, None if request.negative is None else with_anchors(request.negative, anchors))
+        if self.job.sound is not None:
+            positive = with_audio(positive, self.job.sound, chunk.latents.start)
+        return ChunkPrompts(
+            positive,
+            None if request.negative is None else with_anchors(request.negative, anchors),
+            guidance=guidance,
+            prefix_noise=request.prefix_noise if chunk.num_prefix else 0.0,
+        )
+
+
+def _drift(job: VideoJob) -> Drift:
+    """Return how the video's drift is measured: against all of the character's pictures."""
+    request, pictures = job.request, job.request.anchors.pictures
+    main = next((p for p in pictures if p.role == AnchorRole.GLOBAL), None)
+    others = [to_bytes(p.image)[0] for p in pictures if p is not main]
+    meter = DriftMeter(None if main is None else to_bytes(main.image)[0], more=others)
+    return Drift(meter=meter, threshold=request.drift_threshold, tries=request.drift_tries)
 
 
 def _decoder(job: VideoJob) -> StreamDecoder:

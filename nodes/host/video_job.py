@@ -1,26 +1,32 @@
 """What a long video is made from: the request as it comes from the node, and the job with everything filled in."""
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import comfy.clip_vision
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
+import torch
 from torch import Tensor
 
 from ...gloria_core.config import ModelConfig
 from ...gloria_core.errors import AudioError, ConfigError, MediaError, PlanError
+from ...gloria_core.media import SoundFit
 from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
-from ...gloria_core.sampling.chunks import Chunk, frames_of, num_frames_for, num_latents_for, plan
+from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of, num_frames_for, num_latents_for, plan
 from ...gloria_core.sampling.guidance import Branch, Guidance
 from ...gloria_core.sampling.long_video import PrefixMode
+from ...gloria_core.sampling.prompts import PromptCue, Snap
 from ...gloria_core.sampling.schedule import num_high_noise_steps
-from ...gloria_core.types import AnchorRole
+from ...gloria_core.types import AnchorRole, AudioFeatures
 from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
 from .guider import LowNoise
 from .model import model_config
-from .vae import encode_picture, grid_px, to_bytes
+from .tail import last_frames
+from .vae import TAIL_CONTEXT, encode_picture, encode_tail, grid_px, to_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +85,19 @@ class VideoRequest:
     """Whether re-rolled chunks lead back to the later ones unless their line says otherwise."""
     wants_images: bool = False
     """Whether all frames are to be returned too."""
+    snap: str = Snap.NEAREST
+    """To which chunk prompts and anchors move that change inside of one."""
+    prefix_noise: float = 0.0
+    """Noise level at which the model is shown a held prefix."""
+    colour_guard: float = 0.0
+    """Strength of the colour guard; 0 is off."""
+    drift_threshold: float = 0.0
+    """Chunks less similar than this are sampled again; 0 never does that."""
+    drift_tries: int = 0
+    sound_fit: SoundFit = "hold"
+    """What happens where the sound is shorter than the video."""
+    continue_from: Any = None
+    """The host's VIDEO that this one goes on from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -96,7 +115,14 @@ class VideoJob:
     layout: Layout
     low_noise: LowNoise | None
     start_picture: Tensor | None
+    """The pictures that the video begins with (F, H, W, 3), 0..1: one, or the tail of another video."""
     end_picture: Tensor | None
+    skipped_frames: int
+    """Frames at the start that belong to another video."""
+    prompts: tuple[PromptCue, ...]
+    """The prompt schedule on the clock of the latents, which begins with the skipped frames."""
+    sound: AudioFeatures | None
+    """What the model hears, on the same clock."""
 
     @property
     def prefix_mode(self) -> PrefixMode:
@@ -112,6 +138,9 @@ class VideoJob:
         """Encode the start picture (1, C, 1, h, w) where it is held; None where it is given or there is none."""
         if self.start_picture is None or self.prefix_mode == PrefixMode.GIVEN:
             return None
+        if self.skipped_frames:
+            num_latents = num_latents_for(self.skipped_frames)
+            return encode_tail(self.request.vae, self.start_picture, num_latents)
         return encode_picture(self.request.vae, self.start_picture)
 
 
@@ -124,7 +153,8 @@ def prepared(request: VideoRequest) -> VideoJob:
     fps = request.fps or config.fps
     _check_sound(request, fps)
     _check_negative(request)
-    num_frames = num_frames_for(request.seconds, fps)
+    skipped = frames_of(range(request.prefix_latents)).stop if request.continue_from is not None else 0
+    num_frames = num_frames_for(_seconds(request), fps) + skipped
     if request.end_image is not None:
         num_frames = frames_of(range(num_latents_for(num_frames))).stop
     chunks = plan(
@@ -136,6 +166,9 @@ def prepared(request: VideoRequest) -> VideoJob:
     )
     stride = int(request.vae.spacial_compression_encode())
     width, height = size = _size(request, stride)
+    start = _picture("start", request.start_image, size)
+    if request.continue_from is not None:
+        start = _tail(request, size)
     pictures = [LabelledPicture(p.role, p.slot, to_bytes(p.image)[0]) for p in request.anchors.pictures]
     return VideoJob(
         request=request,
@@ -146,9 +179,63 @@ def prepared(request: VideoRequest) -> VideoJob:
         chunks=chunks,
         layout=layout_named(request.layout, size, pictures, request.smallest_side),
         low_noise=low_noise,
-        start_picture=_picture("start", request.start_image, size),
+        start_picture=start,
         end_picture=_picture("end", request.end_image, size),
+        skipped_frames=skipped,
+        prompts=later(request.prompts.cues, skipped / fps),
+        sound=None if request.audio is None else _heard(request.audio, request.sound_fit, num_frames, skipped),
     )
+
+
+def later(cues: tuple[PromptCue, ...], seconds: float) -> tuple[PromptCue, ...]:
+    """Return cues that begin later; the first still holds from the beginning."""
+    return tuple(replace(cue, start_s=cue.start_s + seconds if cue.start_s else 0.0) for cue in cues)
+
+
+def _seconds(request: VideoRequest) -> float:
+    """Return the video's length: with the sound, where it is to stop with it."""
+    if request.audio is None or request.sound_fit != "stop":
+        return request.seconds
+    return min(request.seconds, request.audio.waveform.shape[-1] / request.audio.sample_rate)
+
+
+def _heard(audio: EncodedAudio, fit: SoundFit, num_frames: int, skipped: int) -> AudioFeatures:
+    """Return what the model hears: the sound again and again where it loops, and behind the frames that are skipped."""
+    features = audio.features
+    rate = features.rows_per_second or features.fps
+    rows, padding = features.frames, features.padding
+    if fit == "loop":
+        period_s = audio.waveform.shape[-1] / audio.sample_rate
+        places = torch.arange(math.ceil(num_frames / features.fps * rate)) / rate % period_s
+        rows = rows[(places * rate + 1e-6).long().clamp(max=len(rows) - 1)]
+    if skipped:
+        row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
+        rows = torch.cat([row.expand(round(skipped / features.fps * rate), *row.shape), rows])
+    return features if rows is features.frames else replace(features, frames=rows)
+
+
+def _tail(request: VideoRequest, size: tuple[int, int]) -> Tensor:
+    """Return the last pictures (F, H, W, 3), 0..1, of the video to go on from; MediaError where it does not fit."""
+    if request.start_image is not None:
+        raise MediaError(
+            "Both 'start_image' and 'continue_from' are connected: a video begins with a picture or goes on from "
+            "another video. Disconnect one of them."
+        )
+    config, needed = model_config(request.patcher), frames_of(range(request.prefix_latents)).stop
+    held = config.prefix == "held"
+    frames = last_frames(request.continue_from, needed + (STRIDE * TAIL_CONTEXT if held else 0))
+    height, width = frames.shape[1:3]
+    if (width, height) != size:
+        raise MediaError(
+            f"The video to go on from is {width} x {height}; this one is {size[0]} x {size[1]}: scale it to that size "
+            "first, without a strip beside it, or set width and height to its own."
+        )
+    if len(frames) < needed:
+        raise MediaError(
+            f"The video to go on from has {len(frames)} pictures; going on takes at least {needed}: give a longer one, "
+            "or lower 'overlap_latents'."
+        )
+    return frames if held else frames[-needed:]
 
 
 def _check_vae(request: VideoRequest, config: ModelConfig) -> None:
@@ -224,10 +311,12 @@ def _check_sound(request: VideoRequest, fps: float) -> None:
 
 
 def _check_negative(request: VideoRequest) -> None:
-    needs_negative = Branch.NEGATIVE in request.guidance.weights(has_audio=request.audio is not None)
-    if needs_negative and request.negative is None:
+    scales = [request.guidance, *(cue.guidance(request.guidance) for cue in request.prompts.cues)]
+    has_audio = request.audio is not None
+    needing = [scale for scale in scales if Branch.NEGATIVE in scale.weights(has_audio=has_audio)]
+    if needing and request.negative is None:
         raise ConfigError(
-            f"The text guidance is {request.guidance.text_scale:g}, which needs a negative prompt: connect one to "
+            f"The text guidance is {needing[0].text_scale:g}, which needs a negative prompt: connect one to "
             "'negative' "
             "(its text may be empty), or set text guidance to 1."
         )

@@ -209,6 +209,8 @@ class Meter:
         self.similarities = list(similarities)
         self.first: float | None = None
 
+    name = "told"
+
     def keep_first(self, frames: Frames) -> None:
         self.first = float(frames.mean())
 

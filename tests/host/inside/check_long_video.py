@@ -17,7 +17,8 @@ from gloria_pack.nodes.sample_inputs import long_sampler_inputs
 
 SINCE_THE_FIRST_RELEASE = [
     "model_low_noise", "boundary", "clip_vision_output", "end_image", "clip_vision_end_image", "run", "reroll",
-    "after_reroll",
+    "after_reroll", "prefix_noise", "colour_guard", "drift_threshold", "drift_tries", "snap", "sound_end",
+    "continue_from",
 ]  # fmt: skip
 
 
@@ -41,17 +42,32 @@ def test_every_input_reaches_the_request(tmp_path: Path, monkeypatch: pytest.Mon
     assert (old.low_noise, old.boundary, old.clip_start, old.end_image, old.clip_end) == (None, 0.0, None, None, None)
     assert old.prompts.conditioning == {"": []}
     assert (old.seconds, old.chunk_latents, old.prefix_latents, len(old.sigmas)) == (2.0, 0, 4, 9)
-    later = dict(
-        zip(
-            SINCE_THE_FIRST_RELEASE,
-            ["low", 0.875, "clip", "end", "clip of the end", "film", "2", "bridge back to them"],
-            strict=True,
-        )
-    )
+    values = [
+        "low",
+        0.875,
+        "clip",
+        "end",
+        "clip of the end",
+        "film",
+        "2",
+        BRIDGE,
+        0.1,
+        0.5,
+        0.7,
+        3,
+        "late",
+        "loop",
+        "v",
+    ]
+    later = dict(zip(SINCE_THE_FIRST_RELEASE, values, strict=True))
     new = sample._request({**given, **later}, "8", wants_images=True)
     assert [new.low_noise, new.boundary, new.clip_start, new.end_image, new.clip_end] == list(later.values())[:5]
     assert (old.run, old.reroll, old.bridges, old.wants_images) == ("", "", False, False)
     assert (new.run, new.reroll, new.bridges, new.wants_images) == ("film", "2", True, True)
+    assert (new.prefix_noise, new.colour_guard, new.drift_threshold, new.drift_tries) == (0.1, 0.5, 0.7, 3)
+    assert (new.snap, new.sound_fit, new.continue_from) == ("late", "loop", "v")
+    assert (old.prefix_noise, old.colour_guard, old.drift_threshold) == (0, 0, 0)
+    assert (old.snap, old.sound_fit) == ("nearest", "hold")
 
 
 @pytest.mark.parametrize("layout", ["plain", "strip"])
