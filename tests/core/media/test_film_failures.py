@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from gloria_core.errors import MediaError
-from gloria_core.media import FilmSound, FilmWriter, growing_film, iter_frames, num_frames_in, probe, read_audio
+from gloria_core.media import FilmSound, FilmWriter, growing_film, iter_frames, probe, read_audio
 from gloria_core.media.growing_film import GrowingFilm
 
 Film = Callable[..., NDArray[np.uint8]]
