@@ -1,6 +1,6 @@
 """Every node of the pack, in the order in which a workflow uses them."""
 
-from .anchors import AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
+from .anchors import AnchorScheduleNode, AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
 from .audio import AudioEncoder, LoadAudioBranch, LoadSpeech
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
@@ -17,6 +17,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ViewpointAnchor,
     ExpressionAnchor,
     AnchorSetBuilder,
+    AnchorScheduleNode,
     ApplyAnchors,
     LoadSpeech,
     AudioEncoder,

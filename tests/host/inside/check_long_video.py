@@ -13,7 +13,7 @@ from gloria_pack.gloria_core.media import iter_frames
 from gloria_pack.nodes import sample
 from gloria_pack.nodes.host import long_video, progress, watch
 from gloria_pack.nodes.host.nano import load_nano
-from gloria_pack.nodes.sample_inputs import long_sampler_inputs
+from gloria_pack.nodes.sample_inputs import BRIDGE, long_sampler_inputs
 
 SINCE_THE_FIRST_RELEASE = [
     "model_low_noise", "boundary", "clip_vision_output", "end_image", "clip_vision_end_image", "run", "reroll",
