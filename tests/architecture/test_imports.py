@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = (
     {"train"},
     {"data"},
-    {"render"},
     {"runs"},
     {"evaluate"},
     {"sampling"},
