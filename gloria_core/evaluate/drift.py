@@ -93,7 +93,7 @@ class DriftMeter:
         self._first: _Reference | None = None
         shown = hashlib.blake2b(digest_size=8)
         for picture in pictures:
-            shown.update(np.ascontiguousarray(picture))
+            shown.update(np.ascontiguousarray(picture).tobytes())
         self._name = f"{self.embedding.name}, {len(pictures)} pictures {shown.hexdigest()}"
 
     @property

@@ -6,14 +6,12 @@ from .film_sound import FilmSound, SoundFit
 from .frames import iter_frames
 from .segment import exact_rate, num_frames_in
 from .sound import read_audio, write_audio
-from .writer import VideoWriter
 
 __all__ = [
     "FilmSound",
     "FilmWriter",
     "MediaInfo",
     "SoundFit",
-    "VideoWriter",
     "exact_rate",
     "iter_frames",
     "num_frames_in",

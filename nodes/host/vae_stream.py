@@ -32,7 +32,7 @@ CONTEXT = 8
 
 Features = list[Any]
 """What a decoder keeps from one latent to the next: a tensor, a mark or None for each place; empty before the first."""
-Step = Callable[[nn.Module, Tensor, Features], Tensor]
+Step = Callable[[Any, Tensor, Features], Tensor]
 """Decodes the next latent (1, C, 1, h, w) to (1, 3, 1 or 4, H, W) in [-1, 1], and replaces the features."""
 Frames = NDArray[np.uint8]
 """(n, H, W, 3) RGB."""
@@ -240,11 +240,11 @@ def exact_step(vae: comfy.sd.VAE) -> Step | None:
         return None
     if type(vae).decode is not comfy.sd.VAE.decode or "decode" in vars(vae):
         return None  # another extension decodes in its own way
-    module = vae.first_stage_model
     if isinstance(vae, NanoVAE):
         return _nano_step
-    step = _STEPS.get(type(module))
-    return step if step is not None and _does_as_the_host(type(module)) else None
+    kind: Any = type(vae.first_stage_model)
+    step = _STEPS.get(kind)
+    return step if step is not None and _does_as_the_host(kind) else None
 
 
 def stream_state_bytes(vae: comfy.sd.VAE, height: int, width: int) -> int:
@@ -286,13 +286,13 @@ def _features_per_frame(decoder: nn.Module, size: int) -> int:
     return total
 
 
-def _wan_21_step(module: nn.Module, latent: Tensor, features: Features) -> Tensor:
+def _wan_21_step(module: Any, latent: Tensor, features: Features) -> Tensor:  # noqa: ANN401 - the host's decoder
     if not features:
         features.extend([None] * comfy.ldm.wan.vae.count_conv3d(module.decoder))
     return module.decoder(module.conv2(latent), feat_cache=features, feat_idx=[0])
 
 
-def _wan_22_step(module: nn.Module, latent: Tensor, features: Features) -> Tensor:
+def _wan_22_step(module: Any, latent: Tensor, features: Features) -> Tensor:  # noqa: ANN401 - the host's decoder
     is_first = not features
     if is_first:
         features.extend([None] * comfy.ldm.wan.vae2_2.count_conv3d(module.decoder))
@@ -300,7 +300,7 @@ def _wan_22_step(module: nn.Module, latent: Tensor, features: Features) -> Tenso
     return comfy.ldm.wan.vae2_2.unpatchify(pixels, patch_size=2)
 
 
-def _nano_step(module: nn.Module, latent: Tensor, features: Features) -> Tensor:
+def _nano_step(module: Any, latent: Tensor, features: Features) -> Tensor:  # noqa: ANN401 - our codec
     pixels = module.codec.decode(latent, starts_video=not features)
     features[:] = ["goes on"]  # latents are independent, but the first gives one frame
     return pixels
@@ -310,7 +310,7 @@ _STEPS: dict[type[nn.Module], Step] = {_WAN_21: _wan_21_step, _WAN_22: _wan_22_s
 
 
 @cache
-def _does_as_the_host(kind: type[nn.Module]) -> bool:
+def _does_as_the_host(kind: Any) -> bool:  # noqa: ANN401 - a class of the host's
     """Try a step on a tiny VAE of this class: a later version of the host may keep its features in another way."""
     narrow = {"dim": 4, "z_dim": 4, **({"dec_dim": 4} if kind is _WAN_22 else {})}
     generator, features = torch.Generator().manual_seed(0), Features()

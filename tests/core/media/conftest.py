@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gloria_core.media import FilmSound, FilmWriter, VideoWriter
+from gloria_core.media import FilmSound, FilmWriter
 
 Film = Callable[..., NDArray[np.uint8]]
 Sweep = Callable[..., Tensor]
@@ -43,6 +43,14 @@ def _shoot(folder: Path, lengths: list[int], sound: FilmSound | None = None, fps
         writer.flush()
         shutil.copy(folder / "film.mp4", folder / "growing.mp4")
         return writer.finish(folder / "out.mp4")
+
+
+def _written(path: Path, frames: NDArray[np.uint8], sound: FilmSound | None = None) -> Path:
+    with FilmWriter(path.with_suffix(".growing.mp4"), 16, (64, 48), sound) as writer:
+        writer.begin(path.with_suffix(".segment.mp4"))
+        writer.write(frames)
+        writer.end()
+        return writer.finish(path)
 
 
 def _moving(num_frames: int, size: tuple[int, int] = (64, 48), seed: int = 0) -> NDArray[np.uint8]:
@@ -89,18 +97,18 @@ def shoot() -> Shoot:
 
 
 @pytest.fixture
+def write_film() -> Callable[..., Path]:
+    """Write frames, and a sound if there is one, to a finished film."""
+    return _written
+
+
+@pytest.fixture
 def talkie(tmp_path: Path) -> Path:
     """A film of 2 s at 16 frames a second with a rising tone."""
-    path = tmp_path / "talkie.mp4"
-    with VideoWriter(path, 16, (64, 48), audio=(_sweep(2), 16000)) as writer:
-        writer.write(_film(32))
-    return path
+    return _written(tmp_path / "talkie.mp4", _film(32), FilmSound((_sweep(2), 16000)))
 
 
 @pytest.fixture
 def mute(tmp_path: Path) -> Path:
     """A film of half a second without sound."""
-    path = tmp_path / "mute.mp4"
-    with VideoWriter(path, 16, (64, 48)) as writer:
-        writer.write(_film(8))
-    return path
+    return _written(tmp_path / "mute.mp4", _film(8))

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gloria_core.errors import MediaError
-from gloria_core.media import VideoWriter, iter_frames, probe, read_audio, write_audio
+from gloria_core.media import iter_frames, probe, read_audio, write_audio
 
 Film = Callable[..., NDArray[np.uint8]]
 Sweep = Callable[..., Tensor]
@@ -61,12 +61,10 @@ def test_frames_come_in_batches(talkie: Path, film: Film) -> None:
     assert np.abs(np.concatenate(batches)[:, 5, 5, 0].astype(int) - film(32)[:, 5, 5, 0]).max() < 4
 
 
-def test_a_phones_rotation_is_applied(tmp_path: Path, film: Film) -> None:
+def test_a_phones_rotation_is_applied(tmp_path: Path, film: Film, write_film: Callable[..., Path]) -> None:
     frames = film(4)
     frames[:, :24, :32] = (220, 30, 30)  # red at the top left
-    path = tmp_path / "phone.mp4"
-    with VideoWriter(path, 16, (64, 48)) as writer:
-        writer.write(frames)
+    path = write_film(tmp_path / "phone.mp4", frames)
     data = bytearray(path.read_bytes())
     one, minus_one, zero = (value.to_bytes(4, "big", signed=True) for value in (0x10000, -0x10000, 0))
     matrix = data.rindex(b"tkhd") + 4 + 4 + 20 + 8 + 8
