@@ -144,8 +144,12 @@ class RunFolder:
 
     def write_json(self, path: Path, told: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all; MediaError where the disk refuses."""
+        self.write_text(path, json.dumps(told, indent=1))
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text file whole or not at all; MediaError where the disk refuses."""
         with written_whole(path, kind=MediaError, advice=_ADVICE) as partial:
-            partial.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
 
     def size_bytes(self) -> int:
         """Return how much room the run takes."""

@@ -21,7 +21,8 @@ Frames = NDArray[np.uint8]
 """(n, H, W, 3) RGB."""
 
 FORGOTTEN = 32
-"""Latents behind which a Wan VAE's memory of the past is below one step of an 8-bit picture. Source: decision 006."""
+"""Latents that a Wan VAE is warmed with where a run goes on. One byte of 50,000 then differs by one step from an
+unbroken decoding, with random weights. Source: decision 006."""
 
 
 class Decoder(Protocol):

@@ -61,6 +61,8 @@ class Pieces(Generic[C]):
         self._in_decoder: list[Take] | None = None
         """The takes whose latents the decoder has taken; None where it stands somewhere else."""
         self._kept: tuple[Path, Tensor] | None = None
+        self._behind: tuple[list[Take], object] | None = None
+        """Where a chunk may be rejected: takes, and the decoder's state behind them."""
 
     def latents(self, take: Take) -> Tensor:
         """Return a take's latents (1, C, T, h, w); the last ones asked for are kept."""
@@ -169,8 +171,13 @@ class Pieces(Generic[C]):
         must be in exactly the state of an unbroken decoding.
         """
         if self._in_decoder == self.chosen:
+            self._remember()
             return
         decoder = self.job.decoder
+        if self._behind is not None and self._behind[0] == self.chosen:
+            decoder.restore(self._behind[1])
+            self._in_decoder = list(self.chosen)
+            return
         needed = decoder.lookback if decoder.lookback is not None else (1 << 60 if exactly else FORGOTTEN)
         first = len(self.chosen)
         while first and needed > 0:
@@ -181,6 +188,12 @@ class Pieces(Generic[C]):
             self.watch.checkpoint()
             decoder.warm(self._part(take).latents)
         self._in_decoder = list(self.chosen)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Keep the decoder's state, to decode another attempt at the next chunk from it."""
+        if self._may_reject:
+            self._behind = (list(self.chosen), self.job.decoder.snapshot())
 
     def _frames(self, take: Take) -> Iterator[Frames]:
         """Yield what the film shows of a take, a few frames at a time."""

@@ -1,5 +1,6 @@
 """What a run tells of itself: run.json, rewritten whole after every chunk, and a line in the log for each event."""
 
+import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,9 @@ class Story:
         self._folder, self._job = folder, job
         before = read_json(folder.settings)
         self._finished_before = {"recipe": before.get("recipe"), "video": before.get("video")}
-        self._chunks: list[dict[str, Any]] = []
+        self._segments: list[str] = []
+        self._chunks: list[str] = []
+        """What run.json says of each chunk, as text: it grows, and would take ever longer to put into words anew."""
         self._told: dict[str, Any] = {
             "version": VERSION,
             "name": folder.path.name,
@@ -44,7 +47,6 @@ class Story:
             "num_frames": job.chunks[-1].frames.stop - job.skipped_frames,
             "plan": [*broken, *told(decisions)],
             "planned": ["disk" if d.take is not None else "make" for d in decisions],
-            "chunks": self._chunks,
         }
         self._write()
         self.event("planned", plan=self._told["plan"])
@@ -95,7 +97,8 @@ class Story:
             "drift": dict(news.drift) if news.drift else None,
             "inputs": {name: asdict(value) for name, value in record.ingredients.items()},
         }
-        self._chunks.append(entry)
+        self._segments.append(news.segment.name)
+        self._chunks.append(json.dumps(entry))
         self._write()
         self.event("chunk", **{name: value for name, value in entry.items() if name != "inputs"})
 
@@ -113,8 +116,10 @@ class Story:
         self.event("finished", video=video.name)
 
     def _recipe(self) -> str:
-        return digest_of([entry["segment"] for entry in self._chunks], self._job.sound_digest, str(self._job.fps))
+        return digest_of(self._segments, self._job.sound_digest, str(self._job.fps))
 
     def _write(self) -> None:
         self._told["updated"] = round(time.time(), 2)
-        self._folder.write_json(self._folder.settings, self._told)
+        head = json.dumps(self._told, indent=1).removesuffix("\n}")
+        chunks = ",\n".join(self._chunks)
+        self._folder.write_text(self._folder.settings, f'{head},\n "chunks": [\n{chunks}\n ]\n}}\n')

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import groupby
 
 from torch import Tensor
 
@@ -66,18 +67,24 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
     def pictures(prefix: Tensor) -> Frames:
         return prefix_pictures(decoder, prefix, job.prefix_mode)
 
+    texts = [scripts.prompt(chunk) for chunk in job.chunks]
+    laid_out: list[int] = []  # the chunk that the layout is set up for
+
     def before(chunk: Chunk) -> list[str]:
-        return [scripts.prompt(earlier) for earlier in job.chunks[: chunk.index]]
+        return [text for text, _ in groupby(texts[: chunk.index])]
 
     source = None if request.audio is None else (request.audio.waveform, request.audio.sample_rate)
     vae = digest_of_weights(request.vae.first_stage_model.state_dict().items())
 
     def look(chunk: Chunk) -> str:
         pictures = [digest_of(p.image) for p in request.anchors.pictures] if request.layout != "plain" else []
+        laid_out.clear()
         return digest_of(vae, request.layout, request.smallest_side, pictures, job.layout.after(before(chunk)))
 
     def show(frames: Frames, chunk: Chunk, prompt: str) -> Frames:
-        job.layout.after(before(chunk))
+        if laid_out != [chunk.index]:
+            job.layout.after(before(chunk))
+            laid_out[:] = [chunk.index]
         return job.layout(frames, prompt)
 
     return RunJob(

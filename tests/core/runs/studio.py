@@ -61,11 +61,12 @@ class Studio:
     lines: list[str] = field(default_factory=list)
     drifting_chunks: list[int] = field(default_factory=list)
     calls: int = 0
+    warmed: int = 0
 
     def again(self, **changes: Any) -> Studio:
         """The same studio on another day."""
         fresh = {name: [] for name in ("sampled", "decoded", "seeds", "pictures", "frames", "news", "lines")}
-        return replace(self, **{**fresh, "drifting_chunks": [], "calls": 0, "stop_at": None, **changes})
+        return replace(self, **{**fresh, "drifting_chunks": [], "calls": 0, "warmed": 0, "stop_at": None, **changes})
 
     @property
     def run(self) -> RunFolder:
@@ -177,6 +178,7 @@ class Decoder:
         return np.repeat(np.repeat(large[None, ..., None], 3, axis=3), 1 if before is None else 4, axis=0)
 
     def warm(self, latents: Tensor) -> None:
+        self.studio.warmed += 1
         self.before = latents[0, :, -1]
 
     def reset(self) -> None:

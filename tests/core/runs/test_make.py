@@ -239,6 +239,13 @@ def test_a_drifting_chunk_is_sampled_again_until_it_is_good(studio: Studio) -> N
     assert [news.record.take for news in again.news] == [1, 3, 1]
 
 
+def test_another_attempt_is_decoded_from_where_the_first_one_was(studio: Studio) -> None:
+    """And not from a decoder that is warmed anew, which is only nearly the same with a Wan VAE."""
+    studio.drift, studio.lookback = Drift(meter=Meter(1.0, 0.5, 0.95, 1.0), threshold=0.9, tries=1), None
+    studio.make()
+    assert studio.warmed == 0
+
+
 def test_of_bad_attempts_the_best_is_taken(studio: Studio) -> None:
     studio.drift = Drift(meter=Meter(1.0, 0.5, 0.7, 0.6, 1.0), threshold=0.9, tries=2)
     film = film_of(studio.make(keep_frames=False).video)

@@ -1,0 +1,303 @@
+"""What others may see of a run: JSON without paths, its events from a line on, and its files, found by name and number.
+
+Whatever lies outside the output folder, be it behind a link, counts as not there. Nothing is made or changed here.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import GloriaError, MediaError
+from .folder import RunFolder, check_name, read_json
+
+MOST_EVENTS = 1000
+"""Lines in one answer."""
+
+_STORY, _EVENTS, _FILM, _LOCK = "run.json", "events.jsonl", "film.mp4", "lock"
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.mp4")
+_FOLDERS = re.compile(r"(?<![\w.~/\\-])(?:[A-Za-z]:[\\/]+|[\\/]+(?=[\w.]))(?:[^\\/\s\"'<>|]+[\\/]+)*")
+"""The folders of an absolute path inside a sentence."""
+_OWN_WORDS = {"prompt", "reroll"}
+"""What a person wrote, which is shown as it is."""
+_CHUNK_FIELDS = (
+    "chunk", "take", "seed", "prompt", "start_s", "end_s", "reused", "attempts", "seconds", "segment", "drift",
+)  # fmt: skip
+_KILLED = "The process that made it has ended without a word; queue the same again, and it goes on."
+
+
+class NotThereError(MediaError):
+    """There is no such run, or it has no such thing."""
+
+
+def list_runs(runs: Path, root: Path) -> list[dict[str, Any]]:
+    """Return all runs in short, the one that changed last first.
+
+    Args:
+        runs: folder of the runs.
+        root: the output folder, which ``runs`` lies in.
+
+    Returns:
+        ``name``, ``state``, ``num_chunks``, ``done`` (chunks that are part of the film), ``updated`` (Unix time) and
+        ``seconds`` (length of the whole film) of each.
+    """
+    found = []
+    for path in _folders(runs):
+        try:
+            told = _told(find_run(runs, path.name, root), root)
+        except GloriaError:
+            continue
+        found.append(_head(path.name, told) | {"done": len(_entries(told))})
+    return sorted(found, key=lambda head: (-head["updated"], head["name"]))
+
+
+def find_run(runs: Path, name: str, root: Path) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        PlanError: it is no name of a run.
+        NotThereError: there is no such run.
+    """
+    path = runs / check_name(name)
+    if not _is_file(path / _STORY, root):
+        raise NotThereError(f"There is no run {name!r} in the output folder, or it has not begun yet.")
+    return path
+
+
+def run_view(run: Path, root: Path) -> dict[str, Any]:
+    """Return what a run is and how far it is, with all takes on disk.
+
+    Args:
+        run: its folder, from ``find_run``.
+        root: the output folder.
+
+    Returns:
+        What ``list_runs`` says of it but for ``done``, and ``reason`` (why it ended early, or None), ``plan``
+        (sentences), ``planned`` (``disk`` or ``make`` for each chunk), ``settings``, ``fps``, ``size``,
+        ``num_frames``, ``chunks`` (those that are part of the film, in order), ``takes`` (by the chunk's number) and
+        ``video`` (name, subfolder and type for ``/view``, or None). Seeds are strings: a page's numbers are too short.
+    """
+    told = _told(run, root)
+    chunks = _entries(told)
+    reason = told.get("reason")
+    return {
+        **_head(run.name, told),
+        "reason": reason if reason is None else _plain(str(reason), root),
+        "plan": _plain(_list(told.get("plan")), root),
+        "planned": _plain(_list(told.get("planned")), root),
+        "settings": _plain(told.get("settings") or {}, root),
+        "fps": _number(told.get("fps")),
+        "size": _plain(_list(told.get("size")), root),
+        "num_frames": _whole(told.get("num_frames")),
+        "chunks": [_plain({name: entry.get(name) for name in _CHUNK_FIELDS}, root) for entry in chunks],
+        "takes": _takes(run, root, {(entry.get("chunk"), entry.get("take")) for entry in chunks}),
+        "video": _viewable(told, root),
+    }
+
+
+def events_after(run: Path, root: Path, after: int) -> dict[str, Any]:
+    """Return the lines of a run's log from one on, at most ``MOST_EVENTS``.
+
+    Args:
+        run: its folder, from ``find_run``.
+        root: the output folder.
+        after: how many lines are known already.
+
+    Returns:
+        ``events``, ``next`` (what to ask with the next time) and ``more`` (whether to ask at once). A ``next`` that
+        is smaller than ``after`` means that the log began anew. A line that is still being written is not there yet.
+    """
+    path = run / _EVENTS
+    if not _is_file(path, root):
+        return {"events": [], "next": 0, "more": False}
+    with path.open("rb") as file:
+        whole = (line for line in file if line.endswith(b"\n"))
+        skipped = sum(1 for _ in islice(whole, after))
+        lines = list(islice(whole, MOST_EVENTS))
+        more = next(whole, None) is not None
+    return {"events": [_plain(event, root) for event in _parsed(lines)], "next": skipped + len(lines), "more": more}
+
+
+def segment_file(run: Path, root: Path, number: int) -> Path:
+    """Return the video of a chunk as it is in the film.
+
+    Args:
+        run: the run's folder, from ``find_run``.
+        root: the output folder.
+        number: the chunk's number, from 1.
+
+    Raises:
+        NotThereError: the chunk is not part of the film (yet), or its file is gone.
+    """
+    entry = next((entry for entry in _entries(_told(run, root)) if entry.get("chunk") == number), None)
+    name = str(entry.get("segment")) if entry is not None else ""
+    path = run / "segments" / name
+    if not _SEGMENT.fullmatch(name) or not _is_file(path, root):
+        raise NotThereError(f"Chunk {number} of the run {run.name!r} is not part of the film, or not yet.")
+    return path
+
+
+def film_file(run: Path, root: Path) -> Path:
+    """Return the finished video, or the film as far as it is.
+
+    Raises:
+        NotThereError: nothing of it is there yet, or it was moved away.
+    """
+    place = _video(_told(run, root), root) or run / _FILM
+    if not _is_file(place, root):
+        raise NotThereError(f"The run {run.name!r} has no film yet, or its video was moved away.")
+    return place
+
+
+def _folders(runs: Path) -> list[Path]:
+    try:
+        return sorted(path for path in runs.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _told(run: Path, root: Path) -> dict[str, Any]:
+    """Return what run.json says; a run that nobody works on any more is not running, whatever it says."""
+    told = read_json(run / _STORY)
+    if told.get("state") != "running" or _in_use(run, root):
+        return told
+    again = read_json(run / _STORY)  # it may have ended, or begun anew, between the two looks
+    if again.get("updated") != told.get("updated"):
+        return again
+    return {**again, "state": "stopped", "reason": _KILLED}
+
+
+def _in_use(run: Path, root: Path) -> bool:
+    folder = _run_folder(run, root)
+    if folder is None or not _is_file(run / _LOCK, root):
+        return False
+    try:
+        with folder.locked():
+            return False
+    except MediaError:
+        return True
+
+
+def _run_folder(run: Path, root: Path) -> RunFolder | None:
+    """Return the run with its files; None where some folder is missing, which would be made."""
+    whole = all(path.is_dir() and _is_inside(path, root) for path in (run / "chunks", run / "segments"))
+    return RunFolder(run) if whole else None
+
+
+def _takes(run: Path, root: Path, in_film: set[tuple[Any, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return what is on disk of each chunk, by its number from 1, the oldest take first."""
+    folder = _run_folder(run, root)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for take in folder.takes()[0] if folder is not None else []:
+        if not _is_inside(take.path, root):
+            continue
+        record, number = take.record, take.record.index + 1
+        seen = read_json(take.seen_path) if _is_file(take.seen_path, root) else {}
+        entry = {
+            "take": record.take,
+            "seed": record.seed,
+            "prompt": record.prompt,
+            "seconds": record.seconds,
+            "drift": seen.get("drift"),
+            "in_film": (number, record.take) in in_film,
+        }
+        found.setdefault(str(number), []).append(_plain(entry, root))
+    return found
+
+
+def _head(name: str, told: Mapping[str, Any]) -> dict[str, Any]:
+    fps, frames = _number(told.get("fps")), _whole(told.get("num_frames"))
+    return {
+        "name": name,
+        "state": str(told.get("state", "stopped")),
+        "num_chunks": _whole(told.get("num_chunks")),
+        "updated": _number(told.get("updated")),
+        "seconds": round(frames / fps, 3) if fps else 0.0,
+    }
+
+
+def _entries(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in _list(told.get("chunks")) if isinstance(entry, dict)]
+
+
+def _video(told: Mapping[str, Any], root: Path) -> Path | None:
+    video = told.get("video")
+    path = Path(video) if isinstance(video, str) and video else None
+    return path if path is not None and path.is_absolute() and _is_file(path, root) else None
+
+
+def _viewable(told: Mapping[str, Any], root: Path) -> dict[str, str] | None:
+    path = _video(told, root)
+    if path is None:
+        return None
+    place = path.resolve().relative_to(root.resolve())
+    subfolder = place.parent.as_posix() if len(place.parts) > 1 else ""
+    return {"filename": place.name, "subfolder": subfolder, "type": "output"}
+
+
+def _is_file(path: Path, root: Path) -> bool:
+    return _is_inside(path, root) and path.is_file()
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    """Tell whether a path leads below the output folder when every link in it is followed."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a link to itself; a name that no file can have
+        return False
+
+
+def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _plain(value: Any, root: Path, name: str = "") -> Any:  # noqa: ANN401 - whatever JSON can say
+    """Return JSON that a page can read and that tells nothing of this computer's folders."""
+    if name == "seed" and isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return value if name in _OWN_WORDS else _without_folders(value, root)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_plain(item, root, name) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, root, key) for key, item in value.items()}
+    return value
+
+
+def _without_folders(text: str, root: Path) -> str:
+    """Return a sentence in which every absolute path is the file's name, or begins below the output folder."""
+    for folder in (root, root.resolve(), root.parent, root.resolve().parent):
+        if folder != folder.parent:  # these may have spaces in their names
+            for spelled in {str(folder), folder.as_posix(), repr(str(folder))[1:-1]}:
+                text = re.sub(re.escape(spelled) + r"[\\/]+", "", text)
+                text = re.sub(re.escape(spelled) + r"(?![\w.-])", folder.name, text)
+    return _FOLDERS.sub("", text)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _number(value: object) -> float:
+    """Return a number, or a fraction such as ``30000/1001``, as a float; 0 where it is neither."""
+    try:
+        number = float(Fraction(value)) if isinstance(value, str | int | float) else 0.0
+    except (ValueError, ArithmeticError):
+        return 0.0
+    return number if math.isfinite(number) else 0.0
