@@ -9,6 +9,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import av
+import psutil
 import pytest
 import torch
 
@@ -145,6 +146,22 @@ def test_a_run_that_another_process_works_on(host: Host) -> None:
         pytest.raises(PromptError, match="worked on"),
     ):
         host.queue(film("taken"))
+
+
+@pytest.mark.slow
+def test_forty_chunks_take_no_more_memory_than_a_few(host: Host) -> None:
+    process, seen = psutil.Process(host.server.process.pid), []
+
+    def listen(event: str, data: dict[str, Any]) -> None:
+        if event == "gloria.chunk":
+            seen.append(process.memory_info().rss)
+
+    host.client.run(film("soak", seconds=(33 + 39 * 20) / 16), listen, host.server.require_alive)
+    assert len(seen) == 40
+    assert max(seen[4:]) < 1.05 * seen[3]
+    told = made(host, "soak")
+    assert [chunk["chunk"] for chunk in told["chunks"]] == list(range(1, 41))
+    assert streams(host.base / "output" / "runs" / "soak_00001_.mp4")["frames"] == 33 + 39 * 20
 
 
 @pytest.mark.slow
