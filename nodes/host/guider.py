@@ -26,8 +26,9 @@ from ...gloria_core.types import AnchorSet, AudioFeatures
 from ..sockets import Conditioning
 from .model import CACHE
 
-StepCallback = Callable[[Chunk, int, int], None]
-"""Called after each step with the chunk, the 0-based step and the number of steps; what it raises ends the sampling."""
+StepCallback = Callable[[Chunk, int, int, Tensor], None]
+"""Called after each step with the chunk, the 0-based step, the number of steps and the clean guess (B, C, T, h, w), which
+is in the model's space; what it raises ends the sampling."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,8 +204,8 @@ class HostChunkSampler:
         guider = GloriaGuider(expert.patcher, weights, expert.cache)
         guider.set_branches({branch: _branch(branch, prompts) for branch in weights})
 
-        def callback(step: int, _x0: Tensor, _x: Tensor, _num_steps: int) -> None:
-            self.on_step(job.chunk, done + step, self.num_steps)
+        def callback(step: int, x0: Tensor, _x: Tensor, _num_steps: int) -> None:
+            self.on_step(job.chunk, done + step, self.num_steps, x0)
 
         return guider.sample(
             noise,

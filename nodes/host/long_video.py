@@ -21,6 +21,7 @@ from ...gloria_core.runs.reuse import BRIDGE
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
 from .paths import new_output, run_path
+from .progress import step_previewer
 from .run_job import run_job
 from .video_job import VideoJob, VideoRequest, prepared
 from .watch import RunWatch
@@ -62,8 +63,10 @@ def make_video(request: VideoRequest) -> VideoResult:
     watch = RunWatch(job, folder, [*lost, *request.anchors.schedule.missing(request.anchors.anchors)])
     frames: list[Frames] = []
 
-    def on_step(chunk: Chunk, step: int, _num_steps: int) -> None:
-        watch.step(chunk, step + 1, prompt_for_chunk(job.prompts, chunk, job.fps, request.snap))
+    look = step_previewer(request.patcher)
+
+    def on_step(chunk: Chunk, step: int, _num_steps: int, x0: Tensor) -> None:
+        watch.step(chunk, step + 1, prompt_for_chunk(job.prompts, chunk, job.fps, request.snap), look(x0))
 
     def target() -> Path:
         place = new_output(request.prefix, *job.size)

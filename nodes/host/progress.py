@@ -1,12 +1,15 @@
 """What the page and the queue's clients hear at every step of a long video."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
+import latent_preview
 from PIL import Image
 from server import PromptServer
+from torch import Tensor
 
 EVENT = "gloria.progress"
 """Name of our event; its fields are those of ``VideoProgress.step``."""
@@ -60,6 +63,22 @@ class VideoProgress:
     def _send(self, data: Mapping[str, Any]) -> None:
         server = PromptServer.instance
         server.send_sync(EVENT, dict(data), server.client_id)
+
+
+def step_previewer(patcher: comfy.model_patcher.ModelPatcher) -> Callable[[Tensor], Image.Image | None]:
+    """Return what draws the last picture of a clean guess (B, C, T, h, w), as the user's --preview-method asks for.
+
+    Without one it draws nothing. The last picture tells most: it is the furthest from what is known.
+    """
+    previewer = latent_preview.get_previewer(patcher.load_device, patcher.model.latent_format)
+
+    def look(x0: Tensor) -> Image.Image | None:
+        if previewer is None:
+            return None
+        picture: Image.Image = previewer.decode_latent_to_preview(x0[:, :, -1:])
+        return picture
+
+    return look
 
 
 def stop_if_interrupted() -> None:

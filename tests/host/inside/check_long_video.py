@@ -93,3 +93,20 @@ def test_pictures_that_would_not_fit_are_refused_with_their_gigabytes(monkeypatc
     given = {**widgets(), "model": model, "vae": vae, "positive": text, "seconds": 36000.0, "width": 480, "height": 640}
     with pytest.raises(GloriaError, match=r"take 4246\.7 GB of memory .* Disconnect 'images'"):
         long_video.make_video(sample._request(given, "8", wants_images=True))
+
+
+def test_the_last_picture_of_a_guess_is_drawn_where_previews_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import latent_preview
+
+    model, _, _ = load_nano("as trained")
+    guess = torch.zeros(1, 64, 3, 8, 6)
+    guess[:, :, -1] = 3.0
+    monkeypatch.setattr(latent_preview.args, "preview_method", latent_preview.LatentPreviewMethod.NoPreviews)
+    assert progress.step_previewer(model)(guess) is None
+    monkeypatch.setattr(latent_preview.args, "preview_method", latent_preview.LatentPreviewMethod.Latent2RGB)
+    look = progress.step_previewer(model)
+    drawn, first = look(guess), look(guess[:, :, :1])
+    assert drawn is not None
+    assert first is not None
+    assert drawn.size == (6, 8)
+    assert drawn.tobytes() != first.tobytes()

@@ -123,7 +123,7 @@ def test_a_chunk_is_what_the_core_makes(mode: str, scales: tuple[float, float]) 
     positive = with_audio(with_anchors(text(1), anchors), SOUND, chunk.latents.start)
     prompts = ChunkPrompts(positive, with_anchors(text(2), anchors))
     steps: list[int] = []
-    ours = HostChunkSampler(patcher, sampler_named("euler"), sigmas, guidance, lambda c, step, n: steps.append(step))
+    ours = HostChunkSampler(patcher, sampler_named("euler"), sigmas, guidance, lambda c, step, *_: steps.append(step))
     made = ours(ChunkJob(chunk, noise, prefix, PrefixMode.HELD, prompts, 5))
     assert steps == list(range(STEPS))
 
