@@ -11,9 +11,12 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> Any:  # noqa: ANN401 - the type is the host's, which must not be imported here
-    """Return the extension that lists the nodes; called once by the host while it starts."""
+    """Return the extension that lists the nodes, and add our addresses; called once by the host while it starts."""
     try:
         from .nodes.extension import GloriaExtension
+        from .nodes.host.routes import register
+
+        register()
     except Exception:
         # The host shows one line and no traceback when an entry point fails.
         logging.getLogger(__name__).exception("Gloria's nodes could not be loaded.")

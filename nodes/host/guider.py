@@ -27,8 +27,8 @@ from ..sockets import Conditioning
 from .model import CACHE
 
 StepCallback = Callable[[Chunk, int, int, Tensor], None]
-"""Called after each step with the chunk, the 0-based step, the number of steps and the clean guess (B, C, T, h, w), which
-is in the model's space; what it raises ends the sampling."""
+"""Called after each step with the chunk, the 0-based step, the number of steps and the clean guess (B, C, T, h, w) in
+the model's space; what it raises ends the sampling."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
