@@ -20,7 +20,7 @@ from ...gloria_core.runs.make import make
 from ...gloria_core.runs.reuse import BRIDGE
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
-from .paths import new_output, run_path
+from .paths import check_prefix, new_output, run_path
 from .progress import step_previewer
 from .run_job import run_job
 from .video_job import VideoJob, VideoRequest, prepared
@@ -55,6 +55,7 @@ def make_video(request: VideoRequest) -> VideoResult:
         GloriaError: the request cannot be met, or the disk refuses. What is finished stays in the run's folder.
         InterruptProcessingException: the user has stopped; queueing the same again goes on from there.
     """
+    check_prefix(request.prefix)
     job = prepared(request)
     if request.wants_images:
         _check_room(job)

@@ -31,16 +31,22 @@ class OutputPlace:
     """The folder as the page's ``/view`` names it."""
 
 
+def check_prefix(prefix: str) -> Path:
+    """Return the output folder; MediaError where a prefix such as ``gloria/video`` leads out of it."""
+    root = Path(folder_paths.get_output_directory()).resolve()
+    asked = (root / os.path.dirname(os.path.normpath(prefix))).resolve()
+    if not asked.is_relative_to(root):
+        raise MediaError(f"The file name {prefix!r} leads out of the output folder; use a name such as 'gloria/video'.")
+    return root
+
+
 def new_output(prefix: str, width: int, height: int) -> OutputPlace:
     """Return the next free place for a prefix such as ``gloria/video``.
 
     Raises:
         MediaError: the prefix leads out of the output folder.
     """
-    root = Path(folder_paths.get_output_directory()).resolve()
-    asked = (root / os.path.dirname(os.path.normpath(prefix))).resolve()
-    if not asked.is_relative_to(root):
-        raise MediaError(f"The file name {prefix!r} leads out of the output folder; use a name such as 'gloria/video'.")
+    root = check_prefix(prefix)
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
     Path(folder).mkdir(parents=True, exist_ok=True)
     return OutputPlace(Path(folder), f"{name}_{counter:05}_", subfolder)

@@ -37,7 +37,10 @@ def refused(host: Host, prompt: dict[str, Any]) -> str:
         ({"prompts": None}, "Connect either 'prompts' or 'positive'"),
         ({"chunk_latents": 4}, "no room beside its prefix"),
         ({"chunk_latents": 400}, "too long"),
-        ({"filename_prefix": "../../away"}, "leads out of the output folder"),
+        ({"filename_prefix": "../../away", "run": "away"}, "leads out of the output folder"),
+        ({"fps": 23.976}, "set 'fps' to the same number"),
+        ({"overlap_latents": 9}, "no room beside its prefix"),
+        ({"prefix_noise": 0.95, "overlap_latents": 64}, "no room"),
         ({"sampler_name": "magic"}, "There is no sampler called 'magic'"),
         ({"layout": "mosaic"}, "There is no layout called 'mosaic'"),
     ],
@@ -138,3 +141,8 @@ def test_an_unknown_word_is_a_warning_that_names_it(host: Host) -> None:
 def test_a_cue_that_is_never_seen_is_a_warning(host: Host) -> None:
     host.queue(changed(minute(seconds=0.5), "GloriaPromptSchedule", schedule="0:00 happy\n0:59 sad"))
     assert 'The prompt at 0:59 ("sad") is never seen' in host.log()
+
+
+def test_a_name_that_leads_away_is_refused_before_anything_is_made(host: Host) -> None:
+    refused(host, minute(filename_prefix="../../away", run="away"))
+    assert not (host.base / "output" / "gloria_runs" / "away").exists()
