@@ -3,10 +3,9 @@
 - ``run.json``: what the run is, rewritten whole after every chunk
 - ``events.jsonl``: what happened, a line each
 - ``film.mp4``: the video as far as it is, while the run works
-- ``last_frame.png``: its last picture as decoded
 - ``chunks/0003.take-1.safetensors``: the latents of chunk 3 (from 0) and what they were made from
 - ``chunks/0003.take-1.json``: what was seen when they were decoded
-- ``segments/0003.DIGEST.mp4``: the chunk as a video of its own
+- ``segments/0003.DIGEST.mp4``: the chunk as a video of its own; beside the last one lies its last picture
 """
 
 import json
@@ -68,7 +67,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.chunks, self.segments = path / "chunks", path / "segments"
-        self.film, self.settings, self.last_frame = path / "film.mp4", path / "run.json", path / "last_frame.png"
+        self.film, self.settings = path / "film.mp4", path / "run.json"
         try:
             for folder in (path, self.chunks, self.segments):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from .chunk_file import ChunkRecord, read_latents, read_state, write_chunk
 from .digest import digest_of
 from .folder import RunFolder, Take
 from .job import ChunkNews, RunJob, RunResult, Script, Watch
-from .pieces import Piece, Pieces
+from .pieces import Piece, Pieces, last_frame
 from .reuse import Decision, Shelf, bridged, decide
 from .story import Story
 
@@ -100,7 +100,7 @@ class _Work(Generic[C]):
         if video is None:
             video = film.finish(target())
         self.story.finished(video)
-        with Image.open(self.folder.last_frame) as picture:
+        with Image.open(last_frame(self.news[-1].segment)) as picture:
             last = np.asarray(picture.convert("RGB"))
         return RunResult(video=video, last_frame=last, chunks=tuple(self.news))
 

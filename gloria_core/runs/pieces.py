@@ -36,6 +36,8 @@ class Piece:
     """Whether the file was there before."""
     waiting: tuple[Frames, ...] | None = None
     """Laid-out frames that are not encoded yet; None where there are none in memory."""
+    decoded: tuple[Frames, ...] = ()
+    """The same before they were laid out, where somebody wants them."""
     decoder: Any = None
     """The decoder's state behind the take; None where it was not decoded."""
 
@@ -87,7 +89,7 @@ class Pieces(Generic[C]):
         if self._may_reject and self.chosen and not segment.exists() and seen.get("drift"):
             return Piece(take, segment, seen["drift"], reused=False)
         is_last = self.following(self._chunk(take)) is None
-        if not seen or self.job.on_frames is not None or (is_last and not self.folder.last_frame.exists()):
+        if not seen or self.job.on_frames is not None or (is_last and not last_frame(segment).exists()):
             return None
         try:
             if not segment.exists() or num_frames_in(segment) != len(self._shown(take)):
@@ -102,6 +104,7 @@ class Pieces(Generic[C]):
         """Decode a take, which comes next, and encode it; frames that may be rejected wait in memory instead."""
         segment = self._segment(take)
         waiting: list[Frames] | None = [] if self._may_reject else None
+        wanted: list[Frames] = []
         measured = _EveryFew(len(self._shown(take)))
         last: Frames | None = None
         if waiting is None:
@@ -117,7 +120,7 @@ class Pieces(Generic[C]):
                 measured.add(frames)
                 last = frames[-1].copy()
                 if self.job.on_frames is not None:
-                    self.job.on_frames(frames)
+                    wanted.append(frames)
         except BaseException:
             self._in_decoder = None  # it stands in the middle of a chunk
             if waiting is None:
@@ -126,13 +129,13 @@ class Pieces(Generic[C]):
         self._in_decoder = [*self.chosen, take]
         drift = self._measure(take, measured.frames)
         if last is not None and self.following(self._chunk(take)) is None:
-            with written_whole(self.folder.last_frame, kind=MediaError) as partial:
+            with written_whole(last_frame(segment), kind=MediaError) as partial:
                 Image.fromarray(last).save(partial, format="png")
         if waiting is None:
             film.end()
         state = self.job.decoder.snapshot()
         held = None if waiting is None else tuple(waiting)
-        return Piece(take, segment, drift, reused=False, waiting=held, decoder=state)
+        return Piece(take, segment, drift, reused=False, waiting=held, decoded=tuple(wanted), decoder=state)
 
     def settle(self, film: FilmWriter, piece: Piece) -> None:
         """Take a piece into the film."""
@@ -145,6 +148,9 @@ class Pieces(Generic[C]):
             for frames in piece.waiting:
                 film.write(frames)
             film.end()
+        for frames in piece.decoded:
+            assert self.job.on_frames is not None  # they were kept for it
+            self.job.on_frames(frames)
         if piece.decoder is not None and self._in_decoder is not None and self._in_decoder[-1:] != [piece.take]:
             self.job.decoder.restore(piece.decoder)
             self._in_decoder = [*self.chosen, piece.take]
@@ -252,6 +258,11 @@ class Pieces(Generic[C]):
 
     def _chunk(self, take: Take) -> Chunk:
         return self.job.chunks[take.record.index]
+
+
+def last_frame(segment: Path) -> Path:
+    """Return where the last picture of the video lies as it was decoded, beside the segment that ends with it."""
+    return segment.with_suffix(".png")
 
 
 class _EveryFew:

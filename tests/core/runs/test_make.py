@@ -254,6 +254,23 @@ def test_of_bad_attempts_the_best_is_taken(studio: Studio) -> None:
     assert alike(film_of(plain.make().video), film), "the decoder went on from the right take"
 
 
+def test_the_last_picture_and_all_pictures_are_those_of_the_chosen_attempts(studio: Studio) -> None:
+    studio.drift = Drift(meter=Meter(1.0, 1.0, 0.7, 0.5), threshold=0.9, tries=1)
+    made = studio.make(keep_frames=True)
+    plain = studio.again(drift=None)
+    true = plain.make(keep_frames=True)
+    assert [news.record.take for news in plain.news] == [1, 1, 1]
+    assert np.array_equal(made.last_frame, true.last_frame)
+    assert np.array_equal(np.concatenate(studio.frames), np.concatenate(plain.frames))
+
+
+def test_the_last_picture_goes_back_with_its_take(studio: Studio) -> None:
+    first = studio.make().last_frame
+    rolled = studio.again(reroll="3").make().last_frame
+    assert not np.array_equal(first, rolled)
+    assert np.array_equal(studio.again().make().last_frame, first)
+
+
 def test_without_a_threshold_drift_is_only_told(studio: Studio) -> None:
     studio.drift = Drift(meter=Meter(1.0, 0.1, 0.1))
     studio.make()
