@@ -76,7 +76,7 @@ def test_the_page_runs_a_workflow_and_shows_the_video(comfy_page: ComfyPage, hos
     comfy_page.page.evaluate(
         """() => {
             const sampler = app.graph._nodes.find(node => node.type === "GloriaChunkedLongSampler");
-            for (const [name, value] of [["seconds", 1], ["steps", 2]])
+            for (const [name, value] of [["seconds", 1], ["steps", 2], ["run", "from-the-page"]])
                 sampler.widgets.find(widget => widget.name === name).value = value;
             window.heard = [];
             app.api.addEventListener("gloria.progress", event => window.heard.push(event.detail));
