@@ -11,6 +11,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .chunk_file import ChunkFileError, ChunkRecord, read_record
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _CHUNK = re.compile(r"(\d{4,})\.take-(\d+)\.safetensors")
+_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.05
 _ADVICE = "free some space, or choose another run; what is finished stays"
 
 
@@ -94,7 +96,7 @@ class RunFolder:
                 "choose another name for the run."
             ) from error
         with lock:
-            if not _lock(lock):
+            if not _locked_soon(lock):
                 raise RunInUseError(
                     f"The run {self.path.name!r} is being worked on by another ComfyUI or render process. Wait until "
                     "it has finished, or choose another name for this run."
@@ -162,6 +164,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _locked_soon(file: IO[bytes]) -> bool:
+    """Take the lock; somebody may hold it for a moment, only to see whether the run is alive."""
+    for _ in range(_LOCK_TRIES):
+        if _lock(file):
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 if sys.platform == "win32":

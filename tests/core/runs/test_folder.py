@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -86,3 +87,11 @@ def test_json_is_written_whole(tmp_path: Path) -> None:
     assert read_json(tmp_path / "missing.json") == {}
     folder.settings.write_text("{")
     assert read_json(folder.settings) == {}
+
+
+def test_somebody_who_only_looks_is_waited_for(tmp_path: Path) -> None:
+    looking = RunFolder(tmp_path).locked()
+    looking.__enter__()
+    Timer(0.1, looking.__exit__, (None, None, None)).start()
+    with RunFolder(tmp_path).locked():
+        pass
