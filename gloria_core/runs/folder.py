@@ -152,10 +152,6 @@ class RunFolder:
         with written_whole(path, kind=MediaError, advice=_ADVICE) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def size_bytes(self) -> int:
-        """Return how much room the run takes."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return what a JSON file of a run says; an empty mapping where it is missing or no such file."""

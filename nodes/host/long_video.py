@@ -70,8 +70,7 @@ def make_video(request: VideoRequest) -> VideoResult:
         watch.step(chunk, step + 1, prompt_for_chunk(job.prompts, chunk, job.fps, request.snap), look(x0))
 
     def target() -> Path:
-        place = new_output(request.prefix, *job.size)
-        return place.folder / f"{place.name}.mp4"
+        return new_output(request.prefix, *job.size)
 
     try:
         made = make(run_job(job, on_step, frames.append if request.wants_images else None), folder, watch, target)

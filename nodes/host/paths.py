@@ -2,7 +2,6 @@
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,6 @@ _MORE_MODELS = (".gguf", _INDEX)
 _PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPlace:
-    """A place for a result that no earlier one has."""
-
-    folder: Path
-    name: str
-    """File name without an ending, numbered."""
-    subfolder: str
-    """The folder as the page's ``/view`` names it."""
-
-
 def check_prefix(prefix: str) -> Path:
     """Return the output folder; MediaError where a prefix such as ``gloria/video`` leads out of it."""
     root = Path(folder_paths.get_output_directory()).resolve()
@@ -40,16 +28,16 @@ def check_prefix(prefix: str) -> Path:
     return root
 
 
-def new_output(prefix: str, width: int, height: int) -> OutputPlace:
-    """Return the next free place for a prefix such as ``gloria/video``.
+def new_output(prefix: str, width: int, height: int) -> Path:
+    """Return the next free video file for a prefix such as ``gloria/video``.
 
     Raises:
         MediaError: the prefix leads out of the output folder.
     """
     root = check_prefix(prefix)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return OutputPlace(Path(folder), f"{name}_{counter:05}_", subfolder)
+    return Path(folder) / f"{name}_{counter:05}_.mp4"
 
 
 def run_path(name: str, prefix: str) -> Path:

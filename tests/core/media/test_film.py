@@ -297,3 +297,11 @@ def test_an_encoder_that_dies_does_not_hang_the_caller(
     with pytest.raises(MediaError, match="encoder died"):
         write_on()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_film_is_an_ordinary_mp4_that_hd_players_show_in_true_colours(talkie: Path) -> None:
+    boxes = talkie.read_bytes()
+    assert boxes[4:8] == b"ftyp"
+    assert b"moov" in boxes
+    assert b"moof" not in boxes[: boxes.index(b"mdat")]
+    assert b"colrnclx\x00\x01\x00\x01\x00\x01" in boxes
