@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .config import TrainConfig, from_table, read_table
+from ..tables import read_table
+from .config import TrainConfig, from_table
 from .loop import TrainResult, train
 from .state import finished_step, has_state
 

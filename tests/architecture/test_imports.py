@@ -23,7 +23,7 @@ LEVELS = (
     {"protocols"},
     {"families", "names"},
     {"config"},
-    {"types", "whole", "events"},  # below config: it counts the slots of views and expressions
+    {"types", "whole", "events", "tables"},  # below config: it counts the slots of views and expressions
     {"errors"},  # below both: a setting out of range raises one of them
 )
 """Rooms of the core from high to low: each may import those below it, and none beside or above it."""
