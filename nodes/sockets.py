@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..gloria_core.anchors.picture import AnchorPicture
 from ..gloria_core.sampling.anchor_schedule import AnchorSchedule
 from ..gloria_core.sampling.prompts import PromptCue
-from ..gloria_core.types import AnchorRole, AnchorSet, AudioFeatures
+from ..gloria_core.types import AnchorSet, AudioFeatures
 from .host.api import io
 
 GloriaAnchor = io.Custom("GLORIA_ANCHOR")
@@ -25,17 +26,6 @@ GloriaPrompts = io.Custom("GLORIA_PROMPTS")
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of text rows (1, L, D) and a mapping of options."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AnchorPicture:
-    """A picture and what it tells about the character."""
-
-    role: AnchorRole
-    slot: str
-    """One of the role's slots, such as ``left`` or ``happy``; empty for the global anchor."""
-    image: Tensor
-    """The host's IMAGE of one picture: (1, H, W, 3), 0..1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

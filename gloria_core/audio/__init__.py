@@ -3,6 +3,7 @@
 from .envelope import mouth_opening
 from .mel import MEL_BANDS, mel_features, silence_row
 from .speech import group_features, layer_features, row_features
+from .timing import on_video_clock
 from .wav2vec import from_encoder_output, hidden_of
 from .windows import branch_windows, silent_windows, windows
 
@@ -15,6 +16,7 @@ __all__ = [
     "layer_features",
     "mel_features",
     "mouth_opening",
+    "on_video_clock",
     "row_features",
     "silence_row",
     "silent_windows",

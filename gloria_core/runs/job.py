@@ -24,6 +24,14 @@ FORGOTTEN = 32
 """Latents that a Wan VAE is warmed with where a run goes on. One byte of 50,000 then differs by one step from an
 unbroken decoding, with random weights. Source: decision 006."""
 
+_FPS_STEPS = 1001
+"""Frame rates are taken as fractions with denominators up to this: 23.976 is 24000/1001."""
+
+
+def film_rate(fps: float) -> Fraction:
+    """Return the frame rate of a film's file."""
+    return Fraction(fps).limit_denominator(_FPS_STEPS)
+
 
 class Decoder(Protocol):
     """Decodes the latents of one video, in order."""

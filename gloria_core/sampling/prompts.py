@@ -7,7 +7,7 @@ stand guidance scales that hold with that prompt.
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import StrEnum
 
@@ -83,6 +83,11 @@ def parse(text: str) -> tuple[PromptCue, ...]:
     if not cues:
         raise PlanError('The prompt schedule is empty; write for example "0:00 smiling / 0:12 turns to the back".')
     return tuple(cues)
+
+
+def later(cues: Sequence[PromptCue], seconds: float) -> tuple[PromptCue, ...]:
+    """Return cues for a video before which something else is shown; the first still holds from the beginning."""
+    return tuple(replace(cue, start_s=cue.start_s + seconds if cue.start_s else 0.0) for cue in cues)
 
 
 def cue_for_chunk(cues: Sequence[PromptCue], chunk: Chunk, fps: float, snap: Snap | str = Snap.NEAREST) -> PromptCue:

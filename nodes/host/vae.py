@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...gloria_core.errors import AnchorError, MediaError
+from ...gloria_core.anchors.picture import AnchorPicture, on_grid
+from ...gloria_core.errors import MediaError
 from ...gloria_core.nano.codec import LinearCodec
 from ...gloria_core.sampling.chunks import STRIDE, frames_of
 from ...gloria_core.types import Anchor, AnchorSet
-from ..sockets import AnchorPicture
 
 _SPATIAL = 8
 TAIL_CONTEXT = 16
@@ -125,33 +125,6 @@ def encode_anchors(vae: comfy.sd.VAE, pictures: tuple[AnchorPicture, ...]) -> An
 def grid_px(vae: comfy.sd.VAE) -> int:
     """Return the pixels of one patch of the transformer along a side: two latents."""
     return 2 * int(vae.spacial_compression_encode())
-
-
-def on_grid(picture: AnchorPicture, grid: int) -> Tensor:
-    """Return the picture (1, H, W, 3) with sides rounded to multiples of the grid: cut or scaled, never squeezed.
-
-    A side is rounded to the nearest multiple. The picture is scaled by one factor until it covers the new size, and
-    what hangs over is cut off evenly.
-    """
-    image = picture.image
-    if image.ndim != 4 or image.shape[-1] < 3 or min(image.shape[1:3]) < grid // 2:
-        anchor = Anchor(picture.role, picture.slot, image.new_zeros(1, 1, 1, 1, 1))
-        raise AnchorError(
-            f"The picture for the {anchor.name} anchor has the shape {tuple(image.shape)}; it must be a colour "
-            "picture of at "
-            f"least {grid // 2} x {grid // 2} pixels."
-        )
-    height, width = image.shape[1:3]
-    new_height, new_width = (max(grid, (side + grid // 2) // grid * grid) for side in (height, width))
-    if (new_height, new_width) == (height, width):
-        return image
-    scale = max(new_height / height, new_width / width)
-    size = (max(new_height, round(height * scale)), max(new_width, round(width * scale)))
-    pixels = image.movedim(-1, 1)
-    if size != (height, width):
-        pixels = nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    top, left = (size[0] - new_height) // 2, (size[1] - new_width) // 2
-    return pixels[:, :, top : top + new_height, left : left + new_width].movedim(1, -1)
 
 
 def to_bytes(images: Tensor) -> NDArray[np.uint8]:

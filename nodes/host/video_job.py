@@ -1,17 +1,16 @@
 """What a long video is made from: the request as it comes from the node, and the job with everything filled in."""
 
 import logging
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.clip_vision
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
-import torch
 from torch import Tensor
 
+from ...gloria_core.audio import on_video_clock
 from ...gloria_core.config import ModelConfig
 from ...gloria_core.errors import AudioError, ConfigError, MediaError, PlanError
 from ...gloria_core.media import SoundFit
@@ -19,7 +18,7 @@ from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
 from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of, num_frames_for, num_latents_for, plan
 from ...gloria_core.sampling.guidance import Branch, Guidance
 from ...gloria_core.sampling.long_video import PrefixMode
-from ...gloria_core.sampling.prompts import PromptCue, Snap
+from ...gloria_core.sampling.prompts import PromptCue, Snap, later
 from ...gloria_core.sampling.schedule import num_high_noise_steps
 from ...gloria_core.types import AnchorRole, AudioFeatures
 from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
@@ -112,6 +111,8 @@ class VideoJob:
     shape: tuple[int, int, int, int]
     """(B, C, h, w) of the latents."""
     chunks: tuple[Chunk, ...]
+    pictures: tuple[LabelledPicture, ...]
+    """The anchors' pictures as bytes."""
     layout: Layout
     low_noise: LowNoise | None
     start_picture: Tensor | None
@@ -169,7 +170,7 @@ def prepared(request: VideoRequest) -> VideoJob:
     start = _picture("start", request.start_image, size)
     if request.continue_from is not None:
         start = _tail(request, size)
-    pictures = [LabelledPicture(p.role, p.slot, to_bytes(p.image)[0]) for p in request.anchors.pictures]
+    pictures = tuple(LabelledPicture(p.role, p.slot, to_bytes(p.image)[0]) for p in request.anchors.pictures)
     return VideoJob(
         request=request,
         config=config,
@@ -177,6 +178,7 @@ def prepared(request: VideoRequest) -> VideoJob:
         size=size,
         shape=(1, config.out_channels, height // stride, width // stride),
         chunks=chunks,
+        pictures=pictures,
         layout=layout_named(request.layout, size, pictures, request.smallest_side),
         low_noise=low_noise,
         start_picture=start,
@@ -185,11 +187,6 @@ def prepared(request: VideoRequest) -> VideoJob:
         prompts=later(request.prompts.cues, skipped / fps),
         sound=None if request.audio is None else _heard(request.audio, request.sound_fit, num_frames, skipped),
     )
-
-
-def later(cues: tuple[PromptCue, ...], seconds: float) -> tuple[PromptCue, ...]:
-    """Return cues that begin later; the first still holds from the beginning."""
-    return tuple(replace(cue, start_s=cue.start_s + seconds if cue.start_s else 0.0) for cue in cues)
 
 
 def _seconds(request: VideoRequest) -> float:
@@ -201,17 +198,8 @@ def _seconds(request: VideoRequest) -> float:
 
 def _heard(audio: EncodedAudio, fit: SoundFit, num_frames: int, skipped: int) -> AudioFeatures:
     """Return what the model hears: the sound again and again where it loops, and behind the frames that are skipped."""
-    features = audio.features
-    rate = features.rows_per_second or features.fps
-    rows, padding = features.frames, features.padding
-    if fit == "loop":
-        period_s = audio.waveform.shape[-1] / audio.sample_rate
-        places = torch.arange(math.ceil(num_frames / features.fps * rate)) / rate % period_s
-        rows = rows[(places * rate + 1e-6).long().clamp(max=len(rows) - 1)]
-    if skipped:
-        row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
-        rows = torch.cat([row.expand(round(skipped / features.fps * rate), *row.shape), rows])
-    return features if rows is features.frames else replace(features, frames=rows)
+    period_s = audio.waveform.shape[-1] / audio.sample_rate if fit == "loop" else None
+    return on_video_clock(audio.features, num_frames=num_frames, skipped_frames=skipped, period_s=period_s)
 
 
 def _tail(request: VideoRequest, size: tuple[int, int]) -> Tensor:

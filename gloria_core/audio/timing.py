@@ -1,0 +1,30 @@
+"""A sound's features on the clock of a whole video: repeated where it loops, behind what is not shown."""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from ..types import AudioFeatures
+
+
+def on_video_clock(
+    features: AudioFeatures, *, num_frames: int, skipped_frames: int = 0, period_s: float | None = None
+) -> AudioFeatures:
+    """Return what a model hears along a video.
+
+    Args:
+        features: of the sound, from its own start.
+        num_frames: pixel frames of the video, the skipped ones included.
+        skipped_frames: frames at the start that belong to another video; the sound begins behind them.
+        period_s: seconds after which the sound begins again; None plays it once.
+    """
+    rate = features.rows_per_second or features.fps
+    rows, padding = features.frames, features.padding
+    if period_s is not None:
+        places = torch.arange(math.ceil(num_frames / features.fps * rate)) / rate % period_s
+        rows = rows[(places * rate + 1e-6).long().clamp(max=len(rows) - 1)]
+    if skipped_frames:
+        row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
+        rows = torch.cat([row.expand(round(skipped_frames / features.fps * rate), *row.shape), rows])
+    return features if rows is features.frames else replace(features, frames=rows)
