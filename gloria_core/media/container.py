@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import MediaError
@@ -40,16 +40,21 @@ class MediaInfo:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the first moving picture of a file; the cover picture of a song is not one."""
+    """Return the first moving picture of a file that can be decoded; the cover picture of a song is not one."""
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
+        if not stream.disposition & Disposition.attached_pic and _is_known(stream):
             return stream
     return None
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """Return the first sound track of a file, or None."""
-    return next(iter(container.streams.audio), None)
+    """Return the first sound track of a file that can be decoded, or None."""
+    return next((stream for stream in container.streams.audio if _is_known(stream)), None)
+
+
+def _is_known(stream: Stream) -> bool:
+    """Whether the library can decode a stream: cut headers and new codecs leave it without the means."""
+    return getattr(stream, "codec_context", None) is not None
 
 
 @contextmanager
@@ -68,7 +73,7 @@ def open_media(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
     if file.stat().st_size == 0:
         raise MediaError(f"{file} is empty (0 bytes); copy or export it again.")
     try:
-        container = av.open(str(file.absolute()))
+        container = av.open(str(file.absolute()), metadata_errors="replace")
     except PermissionError as error:
         raise MediaError(
             f"{file} may not be read by this user; change its permissions or copy it elsewhere."
@@ -111,7 +116,10 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
     with open_media(path) as container:
         video, audio = video_stream(container), audio_stream(container)
         if video is None and audio is None:
-            raise MediaError(f"{Path(path)} holds neither sound nor moving pictures; give a sound or video file.")
+            raise MediaError(
+                f"{Path(path)} holds neither sound nor moving pictures that can be read (it may be cut): give another "
+                "sound or video file, or copy this one again."
+            )
         duration_s = container.duration / av.time_base if container.duration else 0.0
         shown_s = (
             float(video.duration * video.time_base) if video and video.duration and video.time_base else duration_s

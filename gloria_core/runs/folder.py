@@ -61,13 +61,14 @@ class RunFolder:
 
     Args:
         path: the folder; it is made where it is missing.
+        output: the folder below which finished videos lie; OUTPUT where ``path`` is OUTPUT/gloria_runs/NAME.
 
     Raises:
         MediaError: the folder cannot be made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, output: Path | None = None) -> None:
+        self.path, self.output = path, output or path.parent.parent
         self.chunks, self.segments = path / "chunks", path / "segments"
         self.film, self.settings = path / "film.mp4", path / "run.json"
         try:

@@ -1,5 +1,6 @@
 """What a run tells of itself: run.json, rewritten whole after every chunk, and a line in the log for each event."""
 
+import filecmp
 import json
 import platform
 import time
@@ -13,10 +14,12 @@ import torch
 
 from ..errors import GloriaError
 from ..sampling.chunks import Chunk
+from ..whole import partial_of
 from .chunk_file import ChunkRecord
 from .digest import digest_of
 from .folder import RunFolder, read_json
 from .job import ChunkNews, RunJob
+from .places import finished_video, named_video
 from .reuse import Decision, told
 
 VERSION = 1
@@ -31,7 +34,9 @@ class Story:
     ) -> None:
         self._folder, self._job = folder, job
         before = read_json(folder.settings)
-        self._finished_before = {"recipe": before.get("recipe"), "video": before.get("video")}
+        self._before = before.get("recipe"), finished_video(before, folder.output)
+        self._is_sure = before.get("state") == "finished"
+        _sweep_video(before, folder.output)
         self._segments: list[str] = []
         self._chunks: list[str] = []
         """What run.json says of each chunk, as text: it grows, and would take ever longer to put into words anew."""
@@ -104,14 +109,25 @@ class Story:
 
     def same_video(self) -> Path | None:
         """Return the video of an earlier call that is just this one, if it is still there."""
-        video = self._finished_before["video"]
-        if not video or self._finished_before["recipe"] != self._recipe() or not Path(video).is_file():
-            return None
-        return Path(video)
+        recipe, video = self._before
+        return video if self._is_sure and recipe == self._recipe() else None
+
+    def naming(self, video: Path) -> None:
+        """Tell where the video will lie, before it does: so a process that dies in between leaves nothing unknown."""
+        self._told |= {"video": str(video.absolute()), "recipe": self._recipe()}
+        self._write()
+
+    def once(self, video: Path) -> Path:
+        """Return the finished video, or the same one of a call that died just after it; then the new one is deleted."""
+        recipe, earlier = self._before
+        if earlier is None or recipe != self._recipe() or not filecmp.cmp(earlier, video, shallow=False):
+            return video
+        video.unlink()
+        return earlier
 
     def finished(self, video: Path) -> None:
         """Tell that the video is done."""
-        self._told |= {"state": "finished", "video": str(video), "recipe": self._recipe()}
+        self._told |= {"state": "finished", "video": str(video.absolute()), "recipe": self._recipe()}
         self._write()
         self.event("finished", video=video.name)
 
@@ -123,3 +139,10 @@ class Story:
         head = json.dumps(self._told, indent=1).removesuffix("\n}")
         chunks = ",\n".join(self._chunks)
         self._folder.write_text(self._folder.settings, f'{head},\n "chunks": [\n{chunks}\n ]\n}}\n')
+
+
+def _sweep_video(told: Mapping[str, Any], output: Path) -> None:
+    """Delete what a process left that died while it wrote the video."""
+    video = named_video(told, output)
+    if video is not None:
+        partial_of(video).unlink(missing_ok=True)

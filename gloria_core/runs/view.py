@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import GloriaError, MediaError
 from .folder import RunFolder, check_name, read_json
+from .places import finished_video, is_file_inside, is_inside
 
 MOST_EVENTS = 1000
 """Lines in one answer."""
@@ -63,7 +64,7 @@ def find_run(runs: Path, name: str, root: Path) -> Path:
         NotThereError: there is no such run.
     """
     path = runs / check_name(name)
-    if not _is_file(path / _STORY, root):
+    if not is_file_inside(path / _STORY, root):
         raise NotThereError(f"There is no run {name!r} in the output folder, or it has not begun yet.")
     return path
 
@@ -112,7 +113,7 @@ def events_after(run: Path, root: Path, after: int) -> dict[str, Any]:
         is smaller than ``after`` means that the log began anew. A line that is still being written is not there yet.
     """
     path = run / _EVENTS
-    if not _is_file(path, root):
+    if not is_file_inside(path, root):
         return {"events": [], "next": 0, "more": False}
     with path.open("rb") as file:
         whole = (line for line in file if line.endswith(b"\n"))
@@ -136,7 +137,7 @@ def segment_file(run: Path, root: Path, number: int) -> Path:
     entry = next((entry for entry in _entries(_told(run, root)) if entry.get("chunk") == number), None)
     name = str(entry.get("segment")) if entry is not None else ""
     path = run / "segments" / name
-    if not _SEGMENT.fullmatch(name) or not _is_file(path, root):
+    if not _SEGMENT.fullmatch(name) or not is_file_inside(path, root):
         raise NotThereError(f"Chunk {number} of the run {run.name!r} is not part of the film, or not yet.")
     return path
 
@@ -147,8 +148,8 @@ def film_file(run: Path, root: Path) -> Path:
     Raises:
         NotThereError: nothing of it is there yet, or it was moved away.
     """
-    place = _video(_told(run, root), root) or run / _FILM
-    if not _is_file(place, root):
+    place = finished_video(_told(run, root), root) or run / _FILM
+    if not is_file_inside(place, root):
         raise NotThereError(f"The run {run.name!r} has no film yet, or its video was moved away.")
     return place
 
@@ -173,7 +174,7 @@ def _told(run: Path, root: Path) -> dict[str, Any]:
 
 def _in_use(run: Path, root: Path) -> bool:
     folder = _run_folder(run, root)
-    if folder is None or not _is_file(run / _LOCK, root):
+    if folder is None or not is_file_inside(run / _LOCK, root):
         return False
     try:
         with folder.locked():
@@ -184,7 +185,7 @@ def _in_use(run: Path, root: Path) -> bool:
 
 def _run_folder(run: Path, root: Path) -> RunFolder | None:
     """Return the run with its files; None where some folder is missing, which would be made."""
-    whole = all(path.is_dir() and _is_inside(path, root) for path in (run / "chunks", run / "segments"))
+    whole = all(path.is_dir() and is_inside(path, root) for path in (run / "chunks", run / "segments"))
     return RunFolder(run) if whole else None
 
 
@@ -193,10 +194,10 @@ def _takes(run: Path, root: Path, in_film: set[tuple[Any, Any]]) -> dict[str, li
     folder = _run_folder(run, root)
     found: dict[str, list[dict[str, Any]]] = {}
     for take in folder.takes()[0] if folder is not None else []:
-        if not _is_inside(take.path, root):
+        if not is_inside(take.path, root):
             continue
         record, number = take.record, take.record.index + 1
-        seen = read_json(take.seen_path) if _is_file(take.seen_path, root) else {}
+        seen = read_json(take.seen_path) if is_file_inside(take.seen_path, root) else {}
         entry = {
             "take": record.take,
             "seed": record.seed,
@@ -224,31 +225,13 @@ def _entries(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in _list(told.get("chunks")) if isinstance(entry, dict)]
 
 
-def _video(told: Mapping[str, Any], root: Path) -> Path | None:
-    video = told.get("video")
-    path = Path(video) if isinstance(video, str) and video else None
-    return path if path is not None and path.is_absolute() and _is_file(path, root) else None
-
-
 def _viewable(told: Mapping[str, Any], root: Path) -> dict[str, str] | None:
-    path = _video(told, root)
+    path = finished_video(told, root)
     if path is None:
         return None
     place = path.resolve().relative_to(root.resolve())
     subfolder = place.parent.as_posix() if len(place.parts) > 1 else ""
     return {"filename": place.name, "subfolder": subfolder, "type": "output"}
-
-
-def _is_file(path: Path, root: Path) -> bool:
-    return _is_inside(path, root) and path.is_file()
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    """Tell whether a path leads below the output folder when every link in it is followed."""
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a link to itself; a name that no file can have
-        return False
 
 
 def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:

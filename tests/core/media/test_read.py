@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,28 @@ def test_a_cut_file_gives_what_is_there(tmp_path: Path, sweep: Sweep) -> None:
     (tmp_path / "cut.ogg").write_bytes(data[: len(data) * 2 // 3])
     heard, rate = read_audio(tmp_path / "cut.ogg")
     assert 0.5 < heard.shape[1] / rate < 4
+
+
+def test_no_cut_or_broken_header_is_more_than_a_bad_file(tmp_path: Path, talkie: Path) -> None:
+    """Where the library loses a stream's codec, or finds names that are no UTF-8."""
+    data, path, refused, dice = talkie.read_bytes(), tmp_path / "cut.mp4", 0, random.Random(4)
+    broken = [data[:length] for length in range(1, len(data), max(1, len(data) // 400))]
+    for kind in (b"avcC", b"esds", b"mp4a", b"avc1", b"Lavf", b"VideoHandler"):
+        place = data.find(kind)
+        broken += [data[:place] + b"\xff" + data[place + 1 :], data[: place + 1] + b"\xc8\xb1" + data[place + 3 :]]
+    for _ in range(300):
+        mixed = bytearray(data)
+        for _ in range(dice.randint(1, 6)):
+            mixed[dice.randrange(len(mixed))] = dice.randrange(256)
+        broken.append(bytes(mixed))
+    for part in broken:
+        path.write_bytes(part)
+        try:
+            info = probe(path)
+            assert info.has_video or info.has_audio
+        except MediaError:
+            refused += 1
+    assert refused > 20
 
 
 @pytest.mark.parametrize("name", ["speech.wav", "speech.mp3", "speech.txt", "speech.mp4", "speech"])

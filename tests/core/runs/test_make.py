@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,31 @@ def test_a_deleted_video_is_put_together_again(studio: Studio) -> None:
     again = studio.again()
     assert np.array_equal(film_of(again.make().video), film)
     assert again.sampled == again.decoded == []
+
+
+@pytest.mark.parametrize("how", ["absolute", "relative", "dots", "link", "no text"])
+def test_a_video_outside_the_output_folder_is_none_of_ours(tmp_path: Path, how: str) -> None:
+    """Anybody may have written run.json, and what it names is given out."""
+    (tmp_path / "output" / "runs").mkdir(parents=True)
+    studio = Studio(tmp_path / "output" / "runs")
+    first = studio.make()
+    secret, link = tmp_path / "secret.mp4", first.video.with_name("linked.mp4")
+    secret.write_bytes(first.video.read_bytes())
+    link.symlink_to(secret)
+    named: dict[str, Any] = {
+        "absolute": str(secret),
+        "relative": os.path.relpath(secret),
+        "dots": str(tmp_path / "output" / ".." / "secret.mp4"),
+        "link": str(link),
+        "no text": ["x"],
+    }
+    told = read_json(studio.run.settings)
+    assert told["video"] == str(first.video)
+    studio.run.write_json(studio.run.settings, {**told, "video": named[how]})
+    again = studio.again().make()
+    assert again.video.resolve().is_relative_to(studio.folder.resolve())
+    studio.run.write_json(studio.run.settings, {**told, "video": str(studio.folder / ".." / "runs" / "video_1.mp4")})
+    assert studio.again().make().video.samefile(first.video), "that one lies inside"
 
 
 @pytest.mark.parametrize("mode", list(PrefixMode))
