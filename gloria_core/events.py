@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class EventLog:
@@ -19,15 +21,32 @@ class EventLog:
         if self._path is None:
             return
         line = {"event": event, "time": round(time.time(), 2), **{key: _plain(value) for key, value in fields.items()}}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._path.open("a+b") as file:
+            file.write(_ended(file) + json.dumps(line).encode() + b"\n")
 
 
 def read_events(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """Return the events of a run, or those of one kind; a last line that was cut off is left out."""
+    """Return the events of a run, or those of one kind; a line that was cut off, as a process died, is left out."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    events: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
-    return [item for item in events if event in (None, item["event"])]
+    return [item for item in _readable(lines) if event in (None, item["event"])]
+
+
+def _readable(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            item = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(item, dict) and "event" in item:
+            yield item
+
+
+def _ended(file: BinaryIO) -> bytes:
+    """Return what ends the last line of a file, which another process may have died in; nothing where it is ended."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 def _plain(value: object) -> object:

@@ -11,6 +11,28 @@ from safetensors import SafetensorError
 from .errors import CheckpointError, GloriaError
 
 
+def partial_of(path: Path) -> Path:
+    """Return where a file lies that is not whole yet."""
+    return path.with_name(path.name + ".partial")
+
+
+def take_name(partial: Path, path: Path) -> None:
+    """Give a finished file its name, in place of any that has it, so that the name outlasts a power cut too.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    os.replace(partial, path)
+    if os.name == "nt":  # folders cannot be forced to the disk there
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # nor on some network disks
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 @contextmanager
 def written_whole(
     path: Path,
@@ -30,13 +52,13 @@ def written_whole(
     Raises:
         GloriaError: of the given kind, in place of the system's or safetensors' own error.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        take_name(partial, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise kind(f"{path.name} cannot be written ({reason}): {advice}.") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError
+from ..whole import partial_of, take_name
 from .failures import FAILURES, explained
 from .film_sound import FilmSound, SoundPackets
 from .growing_film import GrowingFilm
@@ -182,9 +183,13 @@ class FilmWriter:
             self._work.film.write_to(target)
         except FAILURES as error:
             raise explained(target, error) from error
+        self.forget()
+        return target
+
+    def forget(self) -> None:
+        """Stop, and remove the growing film; finished segments stay."""
         self.close()
         self._work.film.delete()
-        return target
 
     def close(self) -> None:
         """Stop; finished segments and the growing film stay. A second call does nothing."""
@@ -258,13 +263,13 @@ class _Work:
     def write(self, frames: NDArray[np.uint8]) -> None:
         assert self.segment is not None  # the writer sees to it
         if self._encoder is None:
-            self._encoder = SegmentEncoder(_partial(self.segment), *self._look)
+            self._encoder = SegmentEncoder(partial_of(self.segment), *self._look)
         self._encoder.add(frames)
 
     def end(self) -> None:
         if self._encoder is not None and self.segment is not None:
             self._encoder.close()
-            _partial(self.segment).replace(self.segment)
+            take_name(partial_of(self.segment), self.segment)
             self._encoder = None
             self.film.append(self.segment)
             self.film.show()
@@ -285,10 +290,6 @@ class _Work:
     def close(self) -> None:
         self.drop()
         self.film.close()
-
-
-def _partial(segment: Path) -> Path:
-    return segment.with_name(segment.name + ".partial")
 
 
 def _check_name(path: Path) -> None:

@@ -97,8 +97,12 @@ class _Work(Generic[C]):
         """Give the film its name, unless it is on disk already."""
         film.flush()
         video = self.story.same_video()
-        if video is None:
-            video = film.finish(target())
+        if video is not None:
+            film.forget()
+        else:
+            video = target()
+            self.story.naming(video)
+            video = self.story.once(film.finish(video))
         self.story.finished(video)
         with Image.open(last_frame(self.news[-1].segment)) as picture:
             last = np.asarray(picture.convert("RGB"))
