@@ -57,6 +57,75 @@ class TaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MethodConfig:
+    """How much of the network is trained."""
+
+    kind: str = "full"
+    """``full``: the weights themselves, as ``run.train`` and ``run.freeze`` say. ``lora``, ``lokr``, ``loha``: small
+    adapters beside frozen weights."""
+    preset: str = "character"
+    """Layers that get an adapter: ``identity`` (self-attention, where anchors are heeded), ``performance``
+    (cross-attention; the audio branch is trained whole beside it), ``character`` (all attention and feed-forward) or
+    ``none``."""
+    layers: tuple[str, ...] = ()
+    """Name patterns of more linear layers, such as ``head.head`` or ``blocks.3.ffn.*``."""
+    blocks: tuple[int, ...] = ()
+    """Only blocks from the first number to below the second; empty is all."""
+    rank: int = 32
+    """Rank of an adapter's matrices. More follows more detail, and takes more memory and more footage."""
+    alpha: float = 0.0
+    """The adapter's change is scaled by alpha / rank; 0 takes alpha = rank."""
+    dropout: float = 0.0
+    """Probability that a number on the way into an adapter is left out in a step (LoKr, LoHa: the whole adapter)."""
+    full: tuple[str, ...] = ()
+    """Name patterns (``dit.*audio*``) of parameters trained whole beside the adapters."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "dora":
+            raise ConfigError(
+                "method.kind 'dora' is not offered: ComfyUI's loader divides by the norm of another matrix than the "
+                "training does, so a DoRA comes out about 6 % off. Use 'lora' with a higher rank."
+            )
+        one_of("method.kind", self.kind, ("full", "lora", "lokr", "loha"))
+        one_of("method.preset", self.preset, ("identity", "performance", "character", "none"))
+        at_least("method.rank", self.rank, 1)
+        at_least("method.alpha", self.alpha, 0)
+        probability("method.dropout", self.dropout)
+        if self.blocks and not (len(self.blocks) == 2 and 0 <= self.blocks[0] < self.blocks[1]):
+            raise ConfigError(f"method.blocks is {list(self.blocks)}; give two numbers, such as [0, 20], or none.")
+
+    @property
+    def scale_alpha(self) -> float:
+        """The alpha that counts."""
+        return self.alpha or float(self.rank)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryConfig:
+    """What is saved on the device, and at which price."""
+
+    checkpointing: str = "off"
+    """``off``; ``blocks``: activations inside a block are made again in the backward pass (a third slower, far less
+    memory); ``offload``: what is kept between blocks waits in the machine's memory too."""
+    base: str = "as is"
+    """How frozen weights of the blocks are stored: ``as is``, ``bf16``, or ``fp8`` (a number a byte, a scale for each
+    row). They are brought to the computing type block by block, which needs ``checkpointing``."""
+    swap_blocks: int = 0
+    """Blocks whose frozen weights wait in the machine's memory and come to the device only when it is their turn, the
+    next one while the last works. Needs ``checkpointing``. Raise it until the training fits."""
+
+    def __post_init__(self) -> None:
+        one_of("memory.checkpointing", self.checkpointing, ("off", "blocks", "offload"))
+        one_of("memory.base", self.base, ("as is", "bf16", "fp8"))
+        at_least("memory.swap_blocks", self.swap_blocks, 0)
+        if self.checkpointing == "off" and (self.base != "as is" or self.swap_blocks):
+            raise ConfigError(
+                f"memory.base is {self.base!r} and memory.swap_blocks is {self.swap_blocks}: without checkpointing the "
+                "weights brought in would all be kept for the backward pass; set memory.checkpointing to 'blocks'."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SigmaConfig:
     """One distribution of noise levels; several of them are mixed by their weights."""
 
@@ -92,6 +161,9 @@ class ObjectiveConfig:
 
     sigmas: tuple[SigmaConfig, ...] = field(default_factory=lambda: (SigmaConfig(),))
     """Mixture of noise level distributions."""
+    preset: str = ""
+    """Takes the mixture from a preset instead: ``audio`` (stage I), ``video`` (stage II), ``anchors`` (stage III and
+    character LoRAs); see `objective.PRESETS`."""
     stratified: bool = True
     """Spread the noise levels of a batch evenly over the distribution instead of drawing each alone."""
     text_dropout: float = 0.1
@@ -102,6 +174,7 @@ class ObjectiveConfig:
     """Token id that fills the words of a clip without text."""
 
     def __post_init__(self) -> None:
+        one_of("objective.preset", self.preset, ("", "audio", "video", "anchors"))
         probability("objective.text_dropout", self.text_dropout)
         probability("objective.audio_dropout", self.audio_dropout)
         if not self.sigmas:
@@ -113,9 +186,12 @@ class OptimConfig:
     """Optimiser, learning rate and averaging."""
 
     kind: str = "adamw"
-    """``adamw``, or ``muon``: Muon for the matrices that ``muon_params`` names, AdamW for all else."""
+    """``adamw``; ``muon``: Muon for the matrices that ``muon_params`` names, AdamW for all else; ``adafactor``; or any
+    optimiser by its dotted name, such as ``torchao.optim.AdamW8bit`` (a quarter of AdamW's memory)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """More keyword arguments of the optimiser."""
     lr: float = 1e-3
-    """Learning rate of AdamW after the warm-up."""
+    """Learning rate after the warm-up; with Muon, AdamW's."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of AdamW's first and second moments."""
     weight_decay: float = 0.01
@@ -130,6 +206,10 @@ class OptimConfig:
     """Name patterns of the matrices that Muon takes; only tensors of two dimensions are taken."""
     warmup_steps: int = 100
     """Steps over which the rate rises linearly from 0."""
+    schedule: str = "constant"
+    """What the rate does after the warm-up: ``constant``, or ``linear`` or ``cosine`` down to ``lr_end``."""
+    lr_end: float = 0.0
+    """Share of the rate that ``linear`` and ``cosine`` end at."""
     cooldown_steps: int = 0
     """Last steps of the run over which the rate falls linearly to 0; 0 keeps it constant."""
     grad_clip: float = 1.0
@@ -140,7 +220,10 @@ class OptimConfig:
     """Decay of the averaged weights per step; 0 averages nothing (they equal the weights)."""
 
     def __post_init__(self) -> None:
-        one_of("optim.kind", self.kind, ("adamw", "muon"))
+        if "." not in self.kind:
+            one_of("optim.kind", self.kind, ("adamw", "muon", "adafactor"))
+        one_of("optim.schedule", self.schedule, ("constant", "linear", "cosine"))
+        probability("optim.lr_end", self.lr_end)
         positive("optim.lr", self.lr)
         positive("optim.muon_lr", self.muon_lr)
         at_least("optim.muon_steps", self.muon_steps, 1)
@@ -186,8 +269,19 @@ class TrainConfig:
     """The loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimiser, learning rate and averaging."""
+    method: MethodConfig = field(default_factory=MethodConfig)
+    """How much of the network is trained."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """What is saved on the device."""
     log: LogConfig = field(default_factory=LogConfig)
     """How often the run writes what."""
+
+    def __post_init__(self) -> None:
+        if self.method.kind == "full" and self.memory.base != "as is":
+            raise ConfigError(
+                f"memory.base is {self.memory.base!r} and method.kind is 'full': weights that are trained, and saved "
+                "whole, must not be rounded; use 'as is', or train adapters (method.kind = 'lora')."
+            )
 
     def to_toml(self) -> str:
         """Return the whole configuration as TOML, defaults included."""

@@ -218,7 +218,7 @@ def averaged_for_use(state: TrainState) -> Iterator[None]:
     for module in state.modules.values():
         module.eval()
     try:
-        with state.ema.applied():
+        with optim.resting(state.optimizers), state.ema.applied():
             yield
     finally:
         for module in state.modules.values():
@@ -286,7 +286,7 @@ def _report(state: TrainState, leg: _Leg) -> None:
         "train",
         loss=loss,
         loss_bins=_bin_means(tally.extra[2 : 2 + 2 * NUM_BINS].view(2, NUM_BINS)),
-        lr=state.optimizers[0].param_groups[0]["lr"],
+        lr=float(state.optimizers[0].param_groups[0]["lr"]),
         grad_norm=tally.grad_norm / tally.steps,
         samples_per_s=speed,
         metrics={name: sum(values) / len(values) for name, values in tally.metrics.items()},
@@ -324,7 +324,6 @@ def _nan_sentence(state: TrainState, leg: _Leg) -> str:
 
 @contextmanager
 def _precision(config: TrainConfig, world: World) -> Iterator[None]:
-    kind = config.run.precision
-    bf16 = world.device.type == "cuda" if kind == "auto" else kind == "bf16"
+    bf16 = states.computing(config.run, world.device) == torch.bfloat16
     with torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=bf16):
         yield

@@ -20,6 +20,15 @@ LOWEST_HELD_OUT = 0.1
 latent has its error there blown up by 1 / sigma^2."""
 
 
+PRESETS: Mapping[str, tuple[SigmaConfig, ...]] = {
+    "audio": (SigmaConfig(kind="logit_normal", shift=3.0),),
+    "video": (SigmaConfig(kind="logit_normal", shift=5.0),),
+    "anchors": (SigmaConfig(kind="logit_normal", shift=5.0, weight=0.8), SigmaConfig(shift=5.0, weight=0.2)),
+}
+"""Mixtures by preset. Source: training.md section H (logit-normal, then a shift of 3 to 5); the uniform fifth, which
+reaches the noisiest levels where an anchor's choice is made, is ours."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
     """Everything that is random about one batch's loss."""
@@ -45,9 +54,10 @@ def sample_sigma(
     if config.stratified:
         order = torch.randperm(count, generator=generator, device=device)
         place = (order + place) / count
-    weights = [spec.weight for spec in config.sigmas]
+    mixture = PRESETS[config.preset] if config.preset else config.sigmas
+    weights = [spec.weight for spec in mixture]
     sigma, low = torch.zeros_like(place), 0.0
-    for spec in config.sigmas:
+    for spec in mixture:
         share = spec.weight / sum(weights)
         inside = place >= low
         sigma = torch.where(inside, _quantile(spec, ((place - low) / share).clamp(0.0, 1.0)), sigma)

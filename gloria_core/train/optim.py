@@ -1,7 +1,9 @@
 """From gradients to better weights: which parameters, which optimiser, which rate, and the running average."""
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import importlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .config import OptimConfig, RunConfig
+from .config import OptimConfig
+
+_SETTINGS = ("lr", "weight_decay", "betas", "momentum", "ns_steps")
+"""Settings that are a resumed run's own; whatever else an optimiser keeps in its groups belongs to its state."""
 
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -22,38 +27,17 @@ def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter
     }
 
 
-def select_trained(modules: Mapping[str, nn.Module], config: RunConfig) -> dict[str, nn.Parameter]:
-    """Return the parameters that the configuration trains, and switch the gradients of all others off.
-
-    Raises:
-        ConfigError: a pattern matches no parameter, or nothing is left to train.
-    """
-    parameters = named_parameters(modules)
-    for setting in ("train", "freeze"):
-        for pattern in getattr(config, setting):
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in parameters):
-                raise ConfigError(
-                    f"run.{setting} has the pattern {pattern!r}, which matches no parameter; "
-                    f"names look like {next(iter(parameters))!r}."
-                )
-    trained: dict[str, nn.Parameter] = {}
-    for name, parameter in parameters.items():
-        chosen = matches(name, config.train) and not matches(name, config.freeze)
-        parameter.requires_grad_(chosen)
-        if chosen:
-            trained[name] = parameter
-    if not trained:
-        raise ConfigError("run.train and run.freeze leave no parameter to train; freeze fewer.")
-    return trained
-
-
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Tell whether a parameter's name fits one of the shell-like patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """Return AdamW, or AdamW and Muon, over the trained parameters."""
+    """Return the configured optimiser, or AdamW and Muon, over the trained parameters.
+
+    Raises:
+        ConfigError: the optimiser is not there or does not take its options, or Muon has nothing to do.
+    """
     matrices = {
         name: p
         for name, p in trained.items()
@@ -70,8 +54,7 @@ def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) ->
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True))
+        optimizers.append(_built([group for group in groups if group["params"]], config))
     if matrices:
         muon = torch.optim.Muon(
             list(matrices.values()),
@@ -85,12 +68,40 @@ def make_optimizers(trained: Mapping[str, nn.Parameter], config: OptimConfig) ->
     return optimizers
 
 
+def _built(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    if config.kind in ("adamw", "muon"):
+        return _called(torch.optim.AdamW, groups, config, betas=config.betas, fused=True)
+    if config.kind == "adafactor":
+        return _called(torch.optim.Adafactor, groups, config)
+    module_name, _, class_name = config.kind.rpartition(".")
+    try:
+        made = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"optim.kind names {config.kind!r}, which is not there: {error}. Install its package with pip, or use "
+            "adamw, muon or adafactor."
+        ) from error
+    return _called(made, groups, config)
+
+
+def _called(
+    kind: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], config: OptimConfig, **own: object
+) -> torch.optim.Optimizer:
+    try:
+        return kind(groups, lr=config.lr, **{**own, **config.options})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optim.options {config.options} does not fit {config.kind}: {error}.") from error
+
+
 def lr_factor(step: int, total_steps: int, config: OptimConfig) -> float:
-    """Return the share of the full learning rate in a step (the first is 0): warm-up, constant, cool-down."""
+    """Return the share of the full learning rate in a step (the first is 0): warm-up, schedule, cool-down."""
     rise = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
     left = total_steps - step
     fall = left / config.cooldown_steps if left < config.cooldown_steps else 1.0
-    return min(rise, fall)
+    place = min(1.0, max(0.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)))
+    shares = {"constant": 1.0, "linear": 1.0 - place, "cosine": (1.0 + math.cos(math.pi * place)) / 2.0}
+    share = shares[config.schedule]
+    return min(rise, fall) * (config.lr_end + (1.0 - config.lr_end) * share)
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float, config: OptimConfig) -> None:
@@ -98,7 +109,10 @@ def set_lr(optimizers: Sequence[torch.optim.Optimizer], factor: float, config: O
     for optimizer in optimizers:
         base = config.muon_lr if isinstance(optimizer, torch.optim.Muon) else config.lr
         for group in optimizer.param_groups:
-            group["lr"] = base * factor
+            if isinstance(group["lr"], Tensor):  # torchao's, whose steps are compiled
+                group["lr"].fill_(base * factor)
+            else:
+                group["lr"] = base * factor
 
 
 class Gradients:
@@ -187,7 +201,25 @@ def load_optimizer_state(optimizers: Sequence[torch.optim.Optimizer], states: Se
             "with run.init_from."
         )
     for optimizer, state in zip(optimizers, states, strict=True):
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        settings = [{k: v for k, v in group.items() if k in _SETTINGS} for group in optimizer.param_groups]
         optimizer.load_state_dict(state)
         for group, setting in zip(optimizer.param_groups, settings, strict=True):
             group.update(setting)
+
+
+@contextmanager
+def resting(optimizers: Sequence[torch.optim.Optimizer]) -> Iterator[None]:
+    """Let optimisers that keep two versions of the weights (schedule-free ones) show the good one for a while."""
+    for optimizer in optimizers:
+        _switch(optimizer, "eval")
+    try:
+        yield
+    finally:
+        for optimizer in optimizers:
+            _switch(optimizer, "train")
+
+
+def _switch(optimizer: torch.optim.Optimizer, to: str) -> None:
+    switch = getattr(optimizer, to, None)
+    if callable(switch):
+        switch()

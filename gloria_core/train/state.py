@@ -15,11 +15,16 @@ from ..checkpoint.keys import PREFIX
 from ..errors import CheckpointError, ConfigError
 from ..protocols import TrainingTask
 from ..whole import written_whole
-from . import optim
-from .config import TrainConfig
+from . import memory, method, optim
+from .config import RunConfig, TrainConfig
 
 _STATE_FILE = "resume.pt"
 _EMA, _MODEL = "ema.", "model."
+_BASE = "base"
+_OTHER_BASE = (
+    "{path} was trained beside other base weights than the task has now: give it the weights file that it began with, "
+    "or start a new run."
+)
 _UNTOUCHED = "the checkpoint before it is untouched"
 
 
@@ -39,6 +44,8 @@ class TrainState:
     """Time of all legs up to the last checkpoint."""
     cpu_s: float = 0.0
     """CPU time of all processes and legs."""
+    base: str = ""
+    """Fingerprint of the frozen weights that adapters stand beside; empty where the weights themselves are trained."""
 
 
 def load_task(target: str, options: Mapping[str, Any]) -> TrainingTask:
@@ -72,32 +79,91 @@ def new_state(task: TrainingTask, config: TrainConfig, device: torch.device) -> 
         raise ConfigError(
             f"The task's modules are {sorted(modules)}; one must be called 'dit', and no name may have a dot."
         )
-    if config.run.init_from:
-        _start_from(modules, Path(config.run.init_from), config.run.init_new)
-    for module in modules.values():
-        module.to(device).train()
-    trained = optim.select_trained(modules, config.run)
+    start = Path(config.run.init_from) if config.run.init_from else None
+    saved = None if start is None else _read_start(start, config)
+    if saved is not None and not saved.is_adapter:
+        _start_from(modules, saved, config.run.init_new)
+    method.add_adapters(modules["dit"], config.method, config.run.seed)
+    trained, frozen = method.choose_trained(modules, config.run, config.method)
+    if saved is not None and saved.is_adapter:
+        _start_adapters(trained, saved)
+    base = method.fingerprint(frozen) if config.method.kind != "full" else ""
+    if saved is not None and saved.is_adapter and saved.base != base:
+        raise CheckpointError(_OTHER_BASE.format(path=saved.path))
+    for key, module in modules.items():
+        if key == "dit":
+            memory.place(module, config.memory, device, computing(config.run, device))
+        else:
+            module.to(device)
+        module.train()
     return TrainState(
         modules=modules,
         trained=trained,
         optimizers=optim.make_optimizers(trained, config.optim),
         ema=optim.Ema(trained, config.optim.ema_decay),
+        base=base,
     )
 
 
-def _start_from(modules: Mapping[str, nn.Module], path: Path, new: tuple[str, ...]) -> None:
-    saved = load_checkpoint(latest_checkpoint(path) if path.is_dir() else path)
+def computing(config: RunConfig, device: torch.device) -> torch.dtype:
+    """Return the type that the networks compute in."""
+    kind = config.precision
+    bf16 = device.type == "cuda" if kind == "auto" else kind == "bf16"
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """A checkpoint that a run starts from."""
+
+    path: Path
+    modules: dict[str, dict[str, Tensor]]
+    base: str
+    """Fingerprint of the weights that its adapters stand beside; empty for whole weights."""
+
+    @property
+    def is_adapter(self) -> bool:
+        return bool(self.base)
+
+
+def _read_start(path: Path, config: TrainConfig) -> _Start:
+    file = latest_checkpoint(path) if path.is_dir() else path
+    start = _Start(path, load_checkpoint(file), _metadata(file).get(_BASE, ""))
+    if start.is_adapter and config.method.kind == "full":
+        raise CheckpointError(
+            f"run.init_from {path} holds adapters, and method.kind is 'full': merge them into their base first "
+            "(python -m gloria_core.train.export RUN --merge), or go on with the same kind of adapters."
+        )
+    return start
+
+
+def _start_from(modules: Mapping[str, nn.Module], start: _Start, new: tuple[str, ...]) -> None:
     for key, module in modules.items():
         own = module.state_dict()
-        tensors = {n: t for n, t in saved.get(key, {}).items() if not optim.matches(f"{key}.{n}", new)}
+        tensors = {n: t for n, t in start.modules.get(key, {}).items() if not optim.matches(f"{key}.{n}", new)}
         lacking = [name for name in own if name not in tensors and not optim.matches(f"{key}.{name}", new)]
         wrong = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
         if lacking or wrong:
             raise CheckpointError(
-                f"run.init_from {path} does not fit {key}: lacking {_some(lacking)}; unknown or of another shape "
+                f"run.init_from {start.path} does not fit {key}: lacking {_some(lacking)}; unknown or of another shape "
                 f"{_some(wrong)}. Use a checkpoint of the same model, or name new parameters in run.init_new."
             )
         module.load_state_dict(tensors, strict=False)
+
+
+def _start_adapters(trained: Mapping[str, nn.Parameter], start: _Start) -> None:
+    given = {f"{key}.{name}": t for key, tensors in start.modules.items() for name, t in tensors.items()}
+    wrong = sorted(n for n in trained.keys() ^ given.keys()) + sorted(
+        n for n in trained.keys() & given.keys() if trained[n].shape != given[n].shape
+    )
+    if wrong:
+        raise CheckpointError(
+            f"run.init_from {start.path} holds other adapters than this run trains ({_some(wrong)}); use the same "
+            "method.kind, rank, preset, layers, blocks and full."
+        )
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(given[name])
 
 
 def _some(names: list[str]) -> str:
@@ -117,17 +183,16 @@ def finished_step(folder: Path) -> int:
 def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
     """Write a checkpoint (weights and their average) and the resume state, and drop checkpoints beyond ``log.keep``.
 
+    With adapters, only what is trained is written: the base stays in its own file.
     Every file appears under its name only when it is whole; a run that dies here resumes from the checkpoint before.
     """
     checkpoints = folder / "checkpoints"
     path = checkpoints / f"step-{state.step:08d}.safetensors"
-    weights = {
-        f"{_MODEL}{key}.{name}": tensor.detach().contiguous()
-        for key, module in state.modules.items()
-        for name, tensor in module.state_dict().items()
-    }
+    weights = {f"{_MODEL}{name}": tensor.detach().contiguous() for name, tensor in _kept(state).items()}
     average = {f"{_EMA}{name}": tensor for name, tensor in state.ema.average.items()}
     metadata = {"format": "gloria-train-1", "step": str(state.step), "config": config.to_toml()}
+    if state.base:
+        metadata[_BASE] = state.base
     with written_whole(path, advice=_UNTOUCHED) as partial:
         save_file({**weights, **average}, partial, metadata=metadata)
     resume = {
@@ -144,6 +209,14 @@ def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
         if old != path:
             old.unlink()
     return path
+
+
+def _kept(state: TrainState) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by their full names."""
+    if state.base:
+        return dict(state.trained)
+    modules = state.modules.items()
+    return {f"{key}.{name}": tensor for key, module in modules for name, tensor in module.state_dict().items()}
 
 
 def restore(state: TrainState, folder: Path) -> None:
@@ -164,15 +237,18 @@ def restore(state: TrainState, folder: Path) -> None:
         ) from error
     path = folder / "checkpoints" / saved["checkpoint"]
     tensors = _read_tensors(path)
-    for key, module in state.modules.items():
-        head = f"{_MODEL}{key}."
-        own = {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{path} does not fit {key}; resume with the options it was trained with: {error}"
-            ) from error
+    _check_base(state, path)
+    own = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    targets = _kept(state)
+    wrong = sorted(targets.keys() ^ own.keys())
+    wrong += sorted(name for name in targets.keys() & own.keys() if targets[name].shape != own[name].shape)
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit the networks ({_some(wrong)}); resume with the options it was trained with."
+        )
+    with torch.no_grad():
+        for name, tensor in targets.items():
+            tensor.copy_(own[name])
     average = {name.removeprefix(_EMA): tensor for name, tensor in tensors.items() if name.startswith(_EMA)}
     if average.keys() != state.trained.keys():
         raise ConfigError("run.train or run.freeze changed since the checkpoint; start a new run with run.init_from.")
@@ -180,6 +256,22 @@ def restore(state: TrainState, folder: Path) -> None:
     optim.load_optimizer_state(state.optimizers, saved["optimizers"])
     state.step, state.samples = saved["step"], saved["samples"]
     state.elapsed_s, state.cpu_s = saved["elapsed_s"], saved["cpu_s"]
+
+
+def _check_base(state: TrainState, path: Path) -> None:
+    saved = _metadata(path).get(_BASE, "")
+    if saved and state.base and saved != state.base:
+        raise CheckpointError(_OTHER_BASE.format(path=path))
+    if bool(saved) != bool(state.base):
+        raise ConfigError(f"method.kind is not the one that {path} was trained with; start a new run for another.")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"The checkpoint {path} cannot be read ({error}); it is missing or was cut.") from error
 
 
 def load_checkpoint(path: Path, ema: bool = True) -> dict[str, dict[str, Tensor]]:

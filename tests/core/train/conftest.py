@@ -28,7 +28,7 @@ def make_config(tmp_path: Path) -> Callable[..., TrainConfig]:
         }
         for name, value in changes.items():
             section, _, key = name.partition("__")
-            table[section][key] = value
+            table.setdefault(section, {})[key] = value
         return from_table(table)
 
     return make

@@ -1,6 +1,9 @@
 """Parameters, optimisers, rates, gradients and the running average."""
 
 import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +11,17 @@ from tiny_task import TinyTask
 from torch import nn
 
 from gloria_core.errors import ConfigError
-from gloria_core.train.config import OptimConfig, RunConfig
-from gloria_core.train.optim import Ema, Gradients, lr_factor, make_optimizers, named_parameters, select_trained, set_lr
+from gloria_core.events import read_events
+from gloria_core.train import TrainConfig, latest_checkpoint, load_checkpoint, train
+from gloria_core.train.config import MethodConfig, OptimConfig, RunConfig
+from gloria_core.train.method import choose_trained
+from gloria_core.train.optim import Ema, Gradients, lr_factor, make_optimizers, named_parameters, set_lr
+
+MakeConfig = Callable[..., TrainConfig]
+
+
+def select_trained(modules: Mapping[str, nn.Module], run: RunConfig) -> dict[str, nn.Parameter]:
+    return choose_trained(modules, run, MethodConfig())[0]
 
 
 def test_the_rate_warms_up_stays_and_cools_down() -> None:
@@ -129,3 +141,42 @@ def test_no_averaging_keeps_the_weights_themselves() -> None:
     parameter.data.fill_(2.5)
     ema.update(7)
     assert ema.average["w"].item() == 2.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("adafactor", {}), ("torch.optim.RAdam", {"betas": [0.9, 0.95]}), ("torchao.optim.AdamW8bit", {"block_size": 16})],
+)
+def test_other_optimisers_learn_and_come_back(make_config: MakeConfig, kind: str, options: dict[str, Any]) -> None:
+    with torch.compiler.set_stance("force_eager"):  # torchao compiles its step, which takes half a minute
+        settings = {"optim__kind": kind, "optim__options": options, "optim__lr": 0.02, "run__total_steps": 8}
+        whole, cut = make_config("whole", **settings), make_config("cut", **settings)
+        train(whole)
+        losses = [event["loss"] for event in read_events(Path(whole.run.out) / "events.jsonl", "train")]
+        assert losses[-1] < losses[0]
+        train(cut, stop_after_s=0.0)
+        train(cut, resume=True)
+        first, second = (load_checkpoint(latest_checkpoint(Path(c.run.out)), ema=False)["dit"] for c in (whole, cut))
+        assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "sgd"}, "one of: adamw, muon, adafactor"),
+        ({"kind": "no.such.Optimizer"}, "pip"),
+        ({"kind": "torch.optim.Nothing"}, "is not there"),
+        ({"kind": "adafactor", "options": {"speed": 3}}, "does not fit adafactor"),
+    ],
+)
+def test_optimisers_that_are_not_there_are_told(changes: dict[str, Any], words: str) -> None:
+    trained = select_trained(TinyTask().modules(), RunConfig(total_steps=1))
+    with pytest.raises(ConfigError, match=words):
+        make_optimizers(trained, OptimConfig(**changes))
+
+
+def test_the_rate_falls_along_a_line_or_a_cosine() -> None:
+    line = OptimConfig(warmup_steps=0, schedule="linear", lr_end=0.1)
+    assert [lr_factor(step, 10, line) for step in (0, 5, 10)] == pytest.approx([1.0, 0.55, 0.1])
+    wave = OptimConfig(warmup_steps=2, schedule="cosine")
+    assert [lr_factor(step, 12, wave) for step in (1, 2, 7, 12)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
