@@ -93,9 +93,9 @@ def bind(
         x = _with_prefix(x, shown)
         timestep = torch.full((x.shape[0],), TIMESTEPS * sigma, dtype=torch.float32, device=x.device)
 
-        def predict(branch: Branch) -> Tensor:
+        def guess(branch: Branch) -> Tensor:
             context, audio = _shown(branch, conditions, x)
-            return denoiser(
+            velocity = denoiser(
                 x.to(context.dtype),
                 timestep,
                 context,
@@ -105,9 +105,9 @@ def bind(
                 audio=audio,
                 cache=cache,
             ).to(x.dtype)
+            return x - velocity * sigma
 
-        velocity = conditions.guidance.velocity(predict, has_audio=has_audio)
-        return _with_prefix(x - sigma * velocity, prefix)
+        return _with_prefix(conditions.guidance.mix(guess, has_audio=has_audio), prefix)
 
     return denoise
 
@@ -132,9 +132,10 @@ def chunk_sampler(
     Raises:
         ConfigError: ``sigmas`` do not go from 1 to 0.
     """
-    if float(sigmas[0]) != 1.0 or float(sigmas[-1]) != 0.0:
+    highest = float(sigmas[0])
+    if abs(highest - 1.0) > 1e-3 or float(sigmas[-1]) != 0.0:
         raise ConfigError(
-            f"The noise levels go from {float(sigmas[0]):g} to {float(sigmas[-1]):g}; a chunk is made from pure noise, "
+            f"The noise levels go from {highest:g} to {float(sigmas[-1]):g}; a chunk is made from pure noise, "
             "so they must go from 1 to 0."
         )
 
@@ -150,7 +151,7 @@ def chunk_sampler(
         prefix = None if job.prefix is None else job.prefix.to(noise)
         denoise = bind(denoiser, job.conditions, prefix=prefix, noise=noise, cache=cache)
         callback = None if on_step is None else lambda step: on_step(job.chunk, step)
-        return solver(denoise, noise, sigmas, callback)
+        return _with_prefix(solver(denoise, highest * noise, sigmas, callback), prefix)
 
     return sample
 

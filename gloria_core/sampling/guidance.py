@@ -48,8 +48,11 @@ class Guidance:
         }
         return {branch: weight for branch, weight in weights.items() if weight != 0.0}
 
-    def velocity(self, predict: Callable[[Branch], Tensor], *, has_audio: bool) -> Tensor:
-        """Return the guided velocity, calling ``predict`` once for each branch that is needed and for no other."""
+    def mix(self, predict: Callable[[Branch], Tensor], *, has_audio: bool) -> Tensor:
+        """Return the guided velocity or clean guess, calling ``predict`` once for each branch that is needed.
+
+        The factors add up to 1, so clean guesses mix as velocities do.
+        """
         terms = [weight * predict(branch) for branch, weight in self.weights(has_audio=has_audio).items()]
         total = terms[0]
         for term in terms[1:]:

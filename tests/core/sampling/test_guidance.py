@@ -24,14 +24,14 @@ class Predict:
 def test_velocity_equals_the_formula(text_scale: float, audio_scale: float) -> None:
     negative, text, full = (VELOCITY[branch] for branch in (Branch.NEGATIVE, Branch.TEXT, Branch.FULL))
     expected = negative + text_scale * (text - negative) + audio_scale * (full - text)
-    made = Guidance(text_scale=text_scale, audio_scale=audio_scale).velocity(Predict(), has_audio=True)
+    made = Guidance(text_scale=text_scale, audio_scale=audio_scale).mix(Predict(), has_audio=True)
     torch.testing.assert_close(made, expected)
 
 
 @pytest.mark.parametrize("text_scale", [0.0, 1.0, 5.0])
 def test_without_audio_the_formula_is_plain_guidance(text_scale: float) -> None:
     predict = Predict()
-    made = Guidance(text_scale=text_scale, audio_scale=4.0).velocity(predict, has_audio=False)
+    made = Guidance(text_scale=text_scale, audio_scale=4.0).mix(predict, has_audio=False)
     negative, text = VELOCITY[Branch.NEGATIVE], VELOCITY[Branch.TEXT]
     torch.testing.assert_close(made, negative + text_scale * (text - negative))
     assert Branch.FULL not in predict.asked
@@ -50,7 +50,7 @@ def test_without_audio_the_formula_is_plain_guidance(text_scale: float) -> None:
 )
 def test_only_branches_that_are_needed_are_computed(text_scale: float, audio_scale: float, asked: list[Branch]) -> None:
     predict = Predict()
-    Guidance(text_scale=text_scale, audio_scale=audio_scale).velocity(predict, has_audio=True)
+    Guidance(text_scale=text_scale, audio_scale=audio_scale).mix(predict, has_audio=True)
     assert predict.asked == asked
 
 

@@ -104,11 +104,15 @@ def test_network_calls(name: str, calls: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(SOLVERS))
-def test_a_known_answer_is_met_exactly_and_noise_is_left_alone(name: str) -> None:
+def test_a_known_answer_is_met_and_noise_is_left_alone(name: str) -> None:
     answer = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(2))
     kept = noise.clone()
-    assert torch.equal(SOLVERS[name](lambda x, sigma: answer, noise, flow_sigmas(5, 3.0)), answer)
+    made = SOLVERS[name](lambda x, sigma: answer, noise, flow_sigmas(5, 3.0))
+    if name == "euler":  # it adds up as k-diffusion does, which rounds in the last step
+        torch.testing.assert_close(made, answer, atol=1e-6, rtol=0)
+    else:
+        assert torch.equal(made, answer)
     assert torch.equal(noise, kept)
 
 
