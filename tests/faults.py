@@ -18,6 +18,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,7 @@ class Faults:
 
     Args:
         below: only files in it are looked at, and named relative to it.
-        die_at: the point to die at; None only counts.
+        die_at: the point to die at, in which * stands for anything; None only counts.
     """
 
     def __init__(self, below: Path, die_at: str | None = None) -> None:
@@ -58,7 +59,7 @@ class Faults:
             self._counts[point] += 1
             point = f"{point} #{self._counts[point]}"
             self.points.append(point)
-            if point == self.die_at:
+            if self.die_at is not None and fnmatchcase(point, self.die_at):
                 half()
                 os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 

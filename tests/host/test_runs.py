@@ -1,24 +1,19 @@
-"""Runs in the real host: stopped, killed, changed, rolled again."""
+"""Runs in the real host: stopped, changed, rolled again. They are killed in test_dying.py."""
 
 from __future__ import annotations
 
 import json
-import random
-from pathlib import Path
-from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-import av
 import psutil
 import pytest
 import torch
 
-from launch import LaunchError
 from launch.client import PromptError
 from tests.host.workflows import Prompt, changed, chunk_latents, latents_of_run, minute, run_of, streams
 
 if TYPE_CHECKING:
-    from conftest import Host, HostStarter
+    from conftest import Host
 
 pytestmark = pytest.mark.host
 
@@ -162,33 +157,3 @@ def test_forty_chunks_take_no_more_memory_than_a_few(host: Host) -> None:
     told = made(host, "soak")
     assert [chunk["chunk"] for chunk in told["chunks"]] == list(range(1, 41))
     assert streams(host.base / "output" / "runs" / "soak_00001_.mp4")["frames"] == 33 + 39 * 20
-
-
-@pytest.mark.slow
-def test_a_killed_server_loses_at_most_the_chunk_in_work(
-    start_host: HostStarter, tmp_path: Path, whole: torch.Tensor
-) -> None:
-    """Killed three times at random moments of one run (tests/bench/long.py does it twenty times)."""
-    dice = random.Random(5)
-    for _ in range(3):
-        with start_host(tmp_path) as host:
-            process = host.server.process
-            killer = Timer(dice.uniform(1.0, 4.0), process.kill)
-            killer.start()
-            try:
-                host.queue(film("killed", steps=2))
-            except (PromptError, LaunchError, OSError):
-                pass
-            finally:
-                killer.cancel()
-        folder = tmp_path / "output" / "gloria_runs" / "killed"
-        for path in (folder / "chunks").glob("*.safetensors"):
-            assert torch.isfinite(chunk_latents(folder, int(path.name[:4]))).all(), "what has its name is whole"
-        grown = folder / "film.mp4"
-        if grown.exists():
-            with av.open(str(grown)) as container:
-                assert sum(1 for _ in container.decode(video=0)) >= 33
-    with start_host(tmp_path) as host:
-        entry = host.queue(film("killed"))
-        assert torch.equal(latents_of_run(run_of(entry, host.base / "output")), whole)
-        assert streams(host.base / "output" / "runs" / "killed_00001_.mp4")["frames"] == round(SECONDS * 16)

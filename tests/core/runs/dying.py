@@ -1,7 +1,7 @@
 """Makes a run again and again, and dies at another write each time: ``python -m tests.core.runs.dying FOLDER``.
 
-Writes FOLDER/points.txt: all write points of the run, in order. What the N-th death (from 0) left lies in FOLDER/N. Each
-death is that of a fork, so that libraries are imported once.
+Writes FOLDER/points.txt: all write points of the run, in order. What the N-th death (from 0) left lies in FOLDER/N.
+Each death is that of a fork, so that libraries are imported once.
 """
 
 import os
