@@ -8,11 +8,9 @@ from typing import Any
 import folder_paths
 
 from ...gloria_core.errors import CheckpointError, MediaError
-from ...gloria_core.runs.folder import check_name
+from ...gloria_core.runs.names import RUNS, run_name
 from .api import VideoFromFile
 
-RUNS = "gloria_runs"
-"""Folder of all runs below the output folder."""
 _SOUNDS = ("audio", "video")
 _INDEX = ".safetensors.index.json"
 _MORE_MODELS = (".gguf", _INDEX)
@@ -50,8 +48,7 @@ def run_path(name: str, prefix: str) -> Path:
     Raises:
         PlanError: the name could lead elsewhere, or is none on every system.
     """
-    known = name.strip() or re.sub(r"[^A-Za-z0-9._-]+", "_", prefix).strip("._-") or "video"
-    return Path(folder_paths.get_output_directory()) / RUNS / check_name(known)
+    return Path(folder_paths.get_output_directory()) / RUNS / run_name(name, prefix)
 
 
 def model_files() -> list[str]:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...gloria_core.audio import on_video_clock
 from ...gloria_core.config import ModelConfig
-from ...gloria_core.errors import AudioError, ConfigError, MediaError, PlanError
+from ...gloria_core.errors import ConfigError, MediaError
 from ...gloria_core.media import SoundFit
 from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
-from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of, num_frames_for, num_latents_for, plan
-from ...gloria_core.sampling.guidance import Branch, Guidance
+from ...gloria_core.runs.video import VideoWish, check_guidance, check_picture, check_sound, plan_video
+from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of, num_latents_for
+from ...gloria_core.sampling.guidance import Guidance
 from ...gloria_core.sampling.long_video import PrefixMode
 from ...gloria_core.sampling.prompts import PromptCue, Snap, later
 from ...gloria_core.sampling.schedule import num_high_noise_steps
@@ -25,7 +26,7 @@ from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
 from .guider import LowNoise
 from .model import model_config
 from .tail import last_frames
-from .vae import TAIL_CONTEXT, encode_picture, encode_tail, grid_px, to_bytes
+from .vae import TAIL_CONTEXT, encode_picture, encode_tail, to_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -151,49 +152,49 @@ def prepared(request: VideoRequest) -> VideoJob:
     _check_vae(request, config)
     _check_images(request, config)
     low_noise = _low_noise(request, config)
-    fps = request.fps or config.fps
-    _check_sound(request, fps)
-    _check_negative(request)
-    skipped = frames_of(range(request.prefix_latents)).stop if request.continue_from is not None else 0
-    num_frames = num_frames_for(_seconds(request), fps) + skipped
-    if request.end_image is not None:
-        num_frames = frames_of(range(num_latents_for(num_frames))).stop
-    chunks = plan(
-        num_frames,
-        request.chunk_latents or config.chunk_latents,
-        request.prefix_latents,
-        anchor_spacing=config.anchors.smallest_spacing,
-        ends_with_video=request.end_image is not None,
+    audio, main = request.audio, request.anchors.anchors.get(AnchorRole.GLOBAL)
+    wish = VideoWish(
+        seconds=request.seconds,
+        fps=request.fps,
+        width=request.width,
+        height=request.height,
+        chunk_latents=request.chunk_latents,
+        prefix_latents=request.prefix_latents,
+        goes_on=request.continue_from is not None,
+        has_end=request.end_image is not None,
+        sound_s=None if audio is None else audio.waveform.shape[-1] / audio.sample_rate,
+        sound_fit=request.sound_fit,
     )
-    stride = int(request.vae.spacial_compression_encode())
-    width, height = size = _size(request, stride)
-    start = _picture("start", request.start_image, size)
+    video = plan_video(wish, config, stride=int(request.vae.spacial_compression_encode()), main=main)
+    check_sound(None if audio is None else audio.features, video.fps)
+    check_guidance(
+        request.guidance,
+        request.prompts.cues,
+        has_audio=audio is not None,
+        has_negative=request.negative is not None,
+    )
+    size, skipped = video.size, video.skipped_frames
+    start, end = request.start_image, request.end_image
+    start = None if start is None else check_picture("start", start, size)
     if request.continue_from is not None:
         start = _tail(request, size)
     pictures = tuple(LabelledPicture(p.role, p.slot, to_bytes(p.image)[0]) for p in request.anchors.pictures)
     return VideoJob(
         request=request,
         config=config,
-        fps=fps,
+        fps=video.fps,
         size=size,
-        shape=(1, config.out_channels, height // stride, width // stride),
-        chunks=chunks,
+        shape=video.shape,
+        chunks=video.chunks,
         pictures=pictures,
         layout=layout_named(request.layout, size, pictures, request.smallest_side),
         low_noise=low_noise,
         start_picture=start,
-        end_picture=_picture("end", request.end_image, size),
+        end_picture=None if end is None else check_picture("end", end, size),
         skipped_frames=skipped,
-        prompts=later(request.prompts.cues, skipped / fps),
-        sound=None if request.audio is None else _heard(request.audio, request.sound_fit, num_frames, skipped),
+        prompts=later(request.prompts.cues, skipped / video.fps),
+        sound=None if audio is None else _heard(audio, request.sound_fit, video.num_frames, skipped),
     )
-
-
-def _seconds(request: VideoRequest) -> float:
-    """Return the video's length: with the sound, where it is to stop with it."""
-    if request.audio is None or request.sound_fit != "stop":
-        return request.seconds
-    return min(request.seconds, request.audio.waveform.shape[-1] / request.audio.sample_rate)
 
 
 def _heard(audio: EncodedAudio, fit: SoundFit, num_frames: int, skipped: int) -> AudioFeatures:
@@ -287,52 +288,3 @@ def _low_noise(request: VideoRequest, config: ModelConfig) -> LowNoise | None:
             which,
         )
     return LowNoise(request.low_noise, boundary)
-
-
-def _check_sound(request: VideoRequest, fps: float) -> None:
-    if request.audio is not None and abs(request.audio.features.fps - fps) > 1e-3:
-        raise AudioError(
-            f"The sound was encoded for {request.audio.features.fps:g} frames a second, but the video is made at "
-            f"{fps:g}: "
-            "set 'fps' to the same number in the Audio Encoder and in the Chunked Long Sampler."
-        )
-
-
-def _check_negative(request: VideoRequest) -> None:
-    scales = [request.guidance, *(cue.guidance(request.guidance) for cue in request.prompts.cues)]
-    has_audio = request.audio is not None
-    needing = [scale for scale in scales if Branch.NEGATIVE in scale.weights(has_audio=has_audio)]
-    if needing and request.negative is None:
-        raise ConfigError(
-            f"The text guidance is {needing[0].text_scale:g}, which needs a negative prompt: connect one to "
-            "'negative' "
-            "(its text may be empty), or set text guidance to 1."
-        )
-
-
-def _size(request: VideoRequest, stride: int) -> tuple[int, int]:
-    main = request.anchors.anchors.get(AnchorRole.GLOBAL)
-    if main is None and not (request.width and request.height):
-        raise PlanError("There is no global anchor to take the size from; set width and height.")
-    rows, columns = (main.latent.shape[-2], main.latent.shape[-1]) if main is not None else (0, 0)
-    width, height = request.width or columns * stride, request.height or rows * stride
-    grid = grid_px(request.vae)
-    for name, side in (("width", width), ("height", height)):
-        if side % grid or side < grid:
-            below, above = max(grid, side // grid * grid), (side // grid + 1) * grid
-            raise PlanError(f"The {name} is {side}; it must be a multiple of {grid}: use {below} or {above}.")
-    return width, height
-
-
-def _picture(name: str, image: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-    """Return one picture (1, H, W, 3) of the video's size; MediaError where it has another."""
-    if image is None:
-        return None
-    width, height = size
-    if image.ndim != 4 or image.shape[-1] < 3 or tuple(image.shape[1:3]) != (height, width):
-        shape = f"{image.shape[2]} x {image.shape[1]}" if image.ndim == 4 else str(tuple(image.shape))
-        raise MediaError(
-            f"The {name} image is {shape}; the video is {width} x {height}: scale or crop the picture to that size "
-            "first."
-        )
-    return image[:1, :, :, :3]
