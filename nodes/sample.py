@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..gloria_core.errors import ConfigError
+from ..gloria_core.runs.reroll import BRIDGE, ONWARD
 from ..gloria_core.sampling.guidance import Guidance
 from ..gloria_core.sampling.prompts import PromptCue, parse
 from .host.api import VideoFromFile, io, ui
@@ -11,7 +12,7 @@ from .host.long_video import make_video
 from .host.paths import viewable
 from .host.text import encode_texts
 from .host.video_job import VideoRequest
-from .sample_inputs import BRIDGE, ONWARD, long_sampler_inputs
+from .sample_inputs import long_sampler_inputs
 from .sockets import NO_ANCHORS, Conditioning, EncodedPrompts, GloriaPrompts
 
 _CATEGORY = "Gloria"

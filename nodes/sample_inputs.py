@@ -4,13 +4,11 @@ from typing import get_args
 
 from ..gloria_core.media import SoundFit
 from ..gloria_core.media.layout import LAYOUTS
+from ..gloria_core.runs.reroll import BRIDGE, ONWARD
 from ..gloria_core.sampling.prompts import Snap
 from .host.api import io
 from .host.guider import SAMPLERS, SCHEDULERS
 from .sockets import GloriaAnchors, GloriaAudio, GloriaPrompts
-
-ONWARD, BRIDGE = "make later chunks anew", "bridge back to them"
-"""What becomes of the chunks behind one that is rolled again."""
 
 
 def long_sampler_inputs() -> list[io.Input]:

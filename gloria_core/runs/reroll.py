@@ -19,6 +19,9 @@ from ..errors import PlanError
 from ..sampling.chunks import Chunk, chunk_at
 from ..sampling.prompts import clock
 
+ONWARD, BRIDGE = "make later chunks anew", "bridge back to them"
+"""What becomes of the chunks behind one that is rolled again."""
+
 _WHERE = re.compile(
     r"(?:chunk\s+)?(?P<chunk>\d{1,6})(?=\s|$)|(?P<time>\d{1,5}(?::\d{2}){1,2}(?:\.\d{1,5})?)(?=\s|$)", re.I
 )

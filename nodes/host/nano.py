@@ -6,15 +6,12 @@ import torch
 from torch import Tensor
 
 from ...gloria_core.nano.bundle import load_bundle
-from ...gloria_core.nano.characters import find_character
-from ...gloria_core.nano.render import Poses, expression_anchors, render, view_anchors, view_yaw
-from ...gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
+from ...gloria_core.nano.portraits import portraits
+from ...gloria_core.types import AnchorRole
 from ..sockets import AnchorPicture
 from .checkpoints import model_from
 from .text import build_clip
 from .vae import NanoVAE
-
-_NEUTRAL = EXPRESSIONS.index("neutral")
 
 
 def load_nano(attention: str) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
@@ -41,18 +38,9 @@ def character_pictures(name: str) -> tuple[Tensor, tuple[AnchorPicture, ...], Te
     Raises:
         GloriaError: nobody is called so.
     """
-    who = find_character(name)
-    scene = _images(render(who, Poses.still(torch.zeros(1, 1), torch.full((1, 1), _NEUTRAL))))
-    views = _images(view_anchors(who, Poses.still(view_yaw().unsqueeze(0), torch.full((1, len(VIEWS)), _NEUTRAL))))
-    moods = torch.arange(len(EXPRESSIONS)).unsqueeze(0)
-    expressions = _images(expression_anchors(who, Poses.still(torch.zeros(1, len(EXPRESSIONS)), moods)))
-    pictures = [AnchorPicture(AnchorRole.VIEW, slot, views[i : i + 1]) for i, slot in enumerate(VIEWS)]
-    pictures += [
-        AnchorPicture(AnchorRole.EXPRESSION, slot, expressions[i : i + 1]) for i, slot in enumerate(EXPRESSIONS)
-    ]
-    return scene, tuple(pictures), views, expressions
-
-
-def _images(frames: Tensor) -> Tensor:
-    """Turn the core's frames (1, 3, F, H, W) in [-1, 1] into the host's IMAGE (F, H, W, 3) in 0..1."""
-    return ((frames[0].permute(1, 2, 3, 0) + 1.0) / 2.0).clamp(0.0, 1.0).contiguous()
+    scene, *others = portraits(name)
+    views, expressions = (
+        torch.cat([picture.image for picture in others if picture.role == role])
+        for role in (AnchorRole.VIEW, AnchorRole.EXPRESSION)
+    )
+    return scene.image, tuple(others), views, expressions
