@@ -1,6 +1,7 @@
 """The pictures of a video file, a few at a time."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def iter_frames(path: str | os.PathLike[str], *, batch_size: int = 16) -> Iterat
         yield np.stack(batch)
     if not found:
         raise MediaError(f"{file} holds no picture that can be decoded; export it again as H.264 .mp4.")
+
+
+def last_frames(path: str | os.PathLike[str], count: int) -> NDArray[np.uint8]:
+    """Return the last frames of a video (F, H, W, 3): ``count`` of them, or all of a shorter one.
+
+    It is decoded as a stream, so that its length costs no memory.
+
+    Raises:
+        MediaError: as for `iter_frames`.
+    """
+    kept: deque[NDArray[np.uint8]] = deque(maxlen=count)
+    for batch in iter_frames(path):
+        kept.extend(batch[-count:])
+    return np.stack(list(kept))
 
 
 def _decode(container: InputContainer, stream: VideoStream) -> Iterator[NDArray[np.uint8]]:

@@ -2,17 +2,14 @@
 
 import io
 import tempfile
-from collections import deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...gloria_core.errors import MediaError
-from ...gloria_core.media import iter_frames
+from ...gloria_core.media.frames import last_frames as media_tail
 from .vae_stream import from_bytes
 
 
@@ -39,7 +36,4 @@ def last_frames(video: Any, count: int) -> Tensor:  # noqa: ANN401 - the host's 
 
 
 def _from_file(path: Path, count: int) -> Tensor:
-    kept: deque[NDArray[np.uint8]] = deque(maxlen=count)
-    for batch in iter_frames(path):
-        kept.extend(batch[-count:])
-    return from_bytes(np.stack(list(kept)))
+    return from_bytes(media_tail(path, count))

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...gloria_core.anchors.picture import AnchorPicture, on_grid
-from ...gloria_core.errors import MediaError
 from ...gloria_core.nano.codec import LinearCodec
-from ...gloria_core.sampling.chunks import STRIDE, frames_of
+from ...gloria_core.runs.tail import TAIL_CONTEXT, tail_pictures
+from ...gloria_core.sampling.chunks import STRIDE
 from ...gloria_core.types import Anchor, AnchorSet
 
 _SPATIAL = 8
-TAIL_CONTEXT = 16
-"""Latents that are encoded before a video's last ones; see `encode_tail`."""
 
 
 class _CodecModule(nn.Module):
@@ -76,19 +74,13 @@ def encode_picture(vae: comfy.sd.VAE, image: Tensor) -> Tensor:
 def encode_tail(
     vae: comfy.sd.VAE, frames: Tensor | NDArray[np.uint8], num_latents: int, context: int = TAIL_CONTEXT
 ) -> Tensor:
-    """Encode the last frames of a video as the first latents of its continuation.
-
-    The nano codec's are those that encoding the whole video gives. Wan's encoders look back, ever more faintly. With
-    random weights, which carry more over than trained ones should, the first of four differs from the whole video's by
-    this part of the latents' spread (root mean square): with Wan 2.1's 0.9 for a context of 4, 0.3 for 8, 0.01 for 16;
-    with Wan 2.2's 0.4, 0.05 and 2e-4. It costs time once for a video.
+    """Encode the last frames of a video as the first latents of its continuation; see `tail_pictures`.
 
     Args:
         vae: a causal video VAE.
-        frames: (F, H, W, 3): bytes, or 0..1. Only the last 4(num_latents - 1 + context) + 1 are looked at.
+        frames: (F, H, W, 3): bytes, or 0..1.
         num_latents: latents to return, at least 1.
-        context: further latents that are encoded before these and thrown away, so that the first of the rest is made
-            of four frames and what came before them, as in the middle of a video. A short video has fewer.
+        context: further latents that are encoded before these and thrown away.
 
     Returns:
         Latents (1, C, num_latents, h, w) in the VAE's own space. The last one ends with the video's last frame.
@@ -96,21 +88,7 @@ def encode_tail(
     Raises:
         MediaError: the video is too short.
     """
-    pictures = torch.as_tensor(frames)
-    if pictures.ndim != 4 or pictures.shape[-1] < 3:
-        raise MediaError(
-            f"The video to go on from has the shape {tuple(pictures.shape)}; it must be (frames, height, width, 3)."
-        )
-    there, needed = (len(pictures) - 1) // STRIDE + 1, frames_of(range(num_latents)).stop
-    if len(pictures) < needed:
-        raise MediaError(
-            f"The video to go on from has {len(pictures)} pictures; going on from {num_latents} latent frames takes at "
-            f"least {needed}: give a longer video, or go on from {max(there, 1)} latent frames."
-        )
-    num_frames = frames_of(range(min(num_latents + context, there))).stop
-    tail = pictures[len(pictures) - num_frames :, :, :, :3]
-    tail = tail.float() / 255.0 if tail.dtype == torch.uint8 else tail
-    return vae.encode(tail)[:, :, -num_latents:]
+    return vae.encode(tail_pictures(frames, num_latents, context))[:, :, -num_latents:]
 
 
 def encode_anchors(vae: comfy.sd.VAE, pictures: tuple[AnchorPicture, ...]) -> AnchorSet:

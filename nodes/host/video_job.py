@@ -15,8 +15,9 @@ from ...gloria_core.config import ModelConfig
 from ...gloria_core.errors import ConfigError, MediaError
 from ...gloria_core.media import SoundFit
 from ...gloria_core.media.layout import LabelledPicture, Layout, layout_named
+from ...gloria_core.runs.tail import check_tail, num_tail_frames
 from ...gloria_core.runs.video import VideoWish, check_guidance, check_picture, check_sound, plan_video
-from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of, num_latents_for
+from ...gloria_core.sampling.chunks import Chunk, num_latents_for
 from ...gloria_core.sampling.guidance import Guidance
 from ...gloria_core.sampling.long_video import PrefixMode
 from ...gloria_core.sampling.prompts import PromptCue, Snap, later
@@ -26,7 +27,7 @@ from ..sockets import Conditioning, EncodedAnchors, EncodedAudio, EncodedPrompts
 from .guider import LowNoise
 from .model import model_config
 from .tail import last_frames
-from .vae import TAIL_CONTEXT, encode_picture, encode_tail, to_bytes
+from .vae import encode_picture, encode_tail, to_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -210,21 +211,9 @@ def _tail(request: VideoRequest, size: tuple[int, int]) -> Tensor:
             "Both 'start_image' and 'continue_from' are connected: a video begins with a picture or goes on from "
             "another video. Disconnect one of them."
         )
-    config, needed = model_config(request.patcher), frames_of(range(request.prefix_latents)).stop
-    held = config.prefix == "held"
-    frames = last_frames(request.continue_from, needed + (STRIDE * TAIL_CONTEXT if held else 0))
-    height, width = frames.shape[1:3]
-    if (width, height) != size:
-        raise MediaError(
-            f"The video to go on from is {width} x {height}; this one is {size[0]} x {size[1]}: scale it to that size "
-            "first, without a strip beside it, or set width and height to its own."
-        )
-    if len(frames) < needed:
-        raise MediaError(
-            f"The video to go on from has {len(frames)} pictures; going on takes at least {needed}: give a longer one, "
-            "or lower 'overlap_latents'."
-        )
-    return frames if held else frames[-needed:]
+    num_latents, held = request.prefix_latents, model_config(request.patcher).prefix == "held"
+    frames = last_frames(request.continue_from, num_tail_frames(num_latents, held=held))
+    return check_tail(frames, size, num_latents, held=held)
 
 
 def _check_vae(request: VideoRequest, config: ModelConfig) -> None:
