@@ -31,6 +31,7 @@ def write_lora(
     low_rank: Mapping[str, LowRank],
     config: ModelConfig,
     *,
+    factors: Mapping[str, Mapping[str, Tensor]] | None = None,
     differences: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
     notes: Mapping[str, str] | None = None,
@@ -41,6 +42,8 @@ def write_lora(
         path: where to; a ``.safetensors`` file.
         low_rank: changes by Wan's layer name, such as ``blocks.0.self_attn.q``.
         config: the model that it was trained for; its settings go into the header.
+        factors: changes of other kinds (LoKr, LoHa) by layer: parts by the host's names, such as ``lokr_w1``, their
+            ``alpha`` among them.
         differences: full changes by the name of the weight (``blocks.0.audio_attn.v.weight``), bias
             (``....bias``) or table (``blocks.0.modulation``), each trained minus untrained. A branch that starts from
             zeros is given whole by them.
@@ -55,6 +58,10 @@ def write_lora(
         _check_pair(layer, change)
         tensors[f"{PREFIX}{layer}.lora_A.weight"] = change.down
         tensors[f"{PREFIX}{layer}.lora_B.weight"] = change.up
+    for layer, parts in (factors or {}).items():
+        if "alpha" not in parts:
+            raise LoraError(f"{layer} has no alpha; readers would take another scale than it was trained with.")
+        tensors |= {f"{PREFIX}{layer}.{part}": tensor for part, tensor in parts.items() if part != "alpha"}
     for name, difference in (differences or {}).items():
         tensors[PREFIX + _difference_name(name)] = difference
     if not tensors:
@@ -64,6 +71,7 @@ def write_lora(
             raise LoraError(f"{name} holds infinite or undefined numbers: the training diverged; lower its rate.")
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     tensors |= {f"{PREFIX}{layer}.alpha": torch.tensor(change.alpha) for layer, change in low_rank.items()}
+    tensors |= {f"{PREFIX}{layer}.alpha": parts["alpha"].float() for layer, parts in (factors or {}).items()}
     with written_whole(path, kind=LoraError) as partial:
         save_file(tensors, partial, metadata={**(notes or {}), CONFIG_KEY: config.to_json()})
 

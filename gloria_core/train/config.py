@@ -258,6 +258,31 @@ class LogConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OutputConfig:
+    """What the files that come of the run say of themselves, to loaders and to LoRA managers."""
+
+    title: str = ""
+    """A name for people; empty takes the run folder's."""
+    author: str = ""
+    """Who made it."""
+    description: str = ""
+    """What it is good for."""
+    license: str = ""
+    """Under which terms others may use it."""
+    trigger_phrase: str = ""
+    """Words that call for what was learned."""
+    tags: tuple[str, ...] = ()
+    """Words to find it by."""
+    precision: str = "fp32"
+    """Type of the numbers in exported files: ``fp32``, ``bf16`` or ``fp16``."""
+    private: bool = False
+    """Leave out settings, paths and captions' words: whoever gets the file learns nothing of the footage."""
+
+    def __post_init__(self) -> None:
+        one_of("output.precision", self.precision, ("fp32", "bf16", "fp16"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """One training run; the sections of the TOML file."""
 
@@ -275,6 +300,8 @@ class TrainConfig:
     """What is saved on the device."""
     log: LogConfig = field(default_factory=LogConfig)
     """How often the run writes what."""
+    output: OutputConfig = field(default_factory=OutputConfig)
+    """What the run's files say of themselves."""
 
     def __post_init__(self) -> None:
         if self.method.kind == "full" and self.memory.base != "as is":

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, ConfigError, GloriaError
 from ..events import EventLog
 from ..protocols import TrainingTask
 from ..types import TrainBatch
-from . import objective, optim
+from . import objective, optim, start
 from . import state as states
 from .config import TrainConfig, changed_settings, load_config
 from .objective import NUM_BINS
@@ -92,14 +92,15 @@ def train(config: TrainConfig, *, resume: bool = False, stop_after_s: float = ma
     _log.info("freed memory is %s", "kept" if keep_freed_memory() else "handed back")
     with joined_world(config.run.device) as world, StopSignal().watching() as stop:
         folder = _folder(config, resume)
-        task = states.load_task(config.task.target, config.task.options)
-        state = states.new_state(task, config, world.device)
+        task = start.load_task(config.task.target, config.task.options)
+        state = start.new_state(task, config, world.device)
         events = EventLog(folder / "events.jsonl" if world.is_main else None)
         if resume:
             states.restore(state, folder)
         world.barrier()  # nobody writes before all have read
         if world.is_main:
             _write_config(config, folder, events, resume)
+            start.write_start(state, folder)
         first = state.step * config.optim.accumulation
         leg = _Leg(
             config=config,
@@ -324,6 +325,6 @@ def _nan_sentence(state: TrainState, leg: _Leg) -> str:
 
 @contextmanager
 def _precision(config: TrainConfig, world: World) -> Iterator[None]:
-    bf16 = states.computing(config.run, world.device) == torch.bfloat16
+    bf16 = start.computing(config.run, world.device) == torch.bfloat16
     with torch.autocast(world.device.type, dtype=torch.bfloat16, enabled=bf16):
         yield

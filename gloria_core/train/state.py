@@ -1,10 +1,7 @@
 """What a run is made of at a given step, and how it goes to the disk and comes back exactly."""
 
-import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,16 +9,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoint.keys import PREFIX
+from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError
-from ..protocols import TrainingTask
 from ..whole import written_whole
-from . import memory, method, optim
-from .config import RunConfig, TrainConfig
+from . import optim
+from .config import TrainConfig
 
 _STATE_FILE = "resume.pt"
 _EMA, _MODEL = "ema.", "model."
-_BASE = "base"
-_OTHER_BASE = (
+BASE = "base"
+"""Metadata entry with the fingerprint of the weights that a checkpoint's adapters stand beside."""
+MODEL = "model"
+"""Metadata entry with the configuration of the network that a checkpoint belongs to."""
+START_FILE = "start.safetensors"
+"""Values, before the first step of all stages, of what is trained whole beside adapters."""
+OTHER_BASE = (
     "{path} was trained beside other base weights than the task has now: give it the weights file that it began with, "
     "or start a new run."
 )
@@ -44,129 +46,14 @@ class TrainState:
     """Time of all legs up to the last checkpoint."""
     cpu_s: float = 0.0
     """CPU time of all processes and legs."""
+    begun: dict[str, Tensor] = field(default_factory=dict)
+    """What is trained whole beside adapters, as it was; what the task's own file did not have counts from zero."""
     base: str = ""
     """Fingerprint of the frozen weights that adapters stand beside; empty where the weights themselves are trained."""
 
 
-def load_task(target: str, options: Mapping[str, Any]) -> TrainingTask:
-    """Import a task class by its dotted path ``package.module:Class`` and build it.
-
-    Raises:
-        ConfigError: the path does not name a class that can be imported, or the class does not take the options.
-    """
-    module_name, colon, class_name = target.partition(":")
-    if not colon or not module_name or not class_name:
-        raise ConfigError(f"task.target is {target!r}; write it as package.module:Class.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"task.target names the module {module_name!r}, which cannot be imported: {error}."
-        ) from error
-    if not hasattr(module, class_name):
-        raise ConfigError(f"task.target names {class_name!r}, which {module_name} does not have.")
-    try:
-        task: TrainingTask = getattr(module, class_name)(**options)
-    except TypeError as error:
-        raise ConfigError(f"task.options does not fit {target}: {error}.") from error
-    return task
-
-
-def new_state(task: TrainingTask, config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the networks on a device, with ``run.init_from``'s weights where it is set, and their optimisers."""
-    modules = dict(task.modules())
-    if "dit" not in modules or any("." in key for key in modules):
-        raise ConfigError(
-            f"The task's modules are {sorted(modules)}; one must be called 'dit', and no name may have a dot."
-        )
-    start = Path(config.run.init_from) if config.run.init_from else None
-    saved = None if start is None else _read_start(start, config)
-    if saved is not None and not saved.is_adapter:
-        _start_from(modules, saved, config.run.init_new)
-    method.add_adapters(modules["dit"], config.method, config.run.seed)
-    trained, frozen = method.choose_trained(modules, config.run, config.method)
-    if saved is not None and saved.is_adapter:
-        _start_adapters(trained, saved)
-    base = method.fingerprint(frozen) if config.method.kind != "full" else ""
-    if saved is not None and saved.is_adapter and saved.base != base:
-        raise CheckpointError(_OTHER_BASE.format(path=saved.path))
-    for key, module in modules.items():
-        if key == "dit":
-            memory.place(module, config.memory, device, computing(config.run, device))
-        else:
-            module.to(device)
-        module.train()
-    return TrainState(
-        modules=modules,
-        trained=trained,
-        optimizers=optim.make_optimizers(trained, config.optim),
-        ema=optim.Ema(trained, config.optim.ema_decay),
-        base=base,
-    )
-
-
-def computing(config: RunConfig, device: torch.device) -> torch.dtype:
-    """Return the type that the networks compute in."""
-    kind = config.precision
-    bf16 = device.type == "cuda" if kind == "auto" else kind == "bf16"
-    return torch.bfloat16 if bf16 else torch.float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Start:
-    """A checkpoint that a run starts from."""
-
-    path: Path
-    modules: dict[str, dict[str, Tensor]]
-    base: str
-    """Fingerprint of the weights that its adapters stand beside; empty for whole weights."""
-
-    @property
-    def is_adapter(self) -> bool:
-        return bool(self.base)
-
-
-def _read_start(path: Path, config: TrainConfig) -> _Start:
-    file = latest_checkpoint(path) if path.is_dir() else path
-    start = _Start(path, load_checkpoint(file), _metadata(file).get(_BASE, ""))
-    if start.is_adapter and config.method.kind == "full":
-        raise CheckpointError(
-            f"run.init_from {path} holds adapters, and method.kind is 'full': merge them into their base first "
-            "(python -m gloria_core.train.export RUN --merge), or go on with the same kind of adapters."
-        )
-    return start
-
-
-def _start_from(modules: Mapping[str, nn.Module], start: _Start, new: tuple[str, ...]) -> None:
-    for key, module in modules.items():
-        own = module.state_dict()
-        tensors = {n: t for n, t in start.modules.get(key, {}).items() if not optim.matches(f"{key}.{n}", new)}
-        lacking = [name for name in own if name not in tensors and not optim.matches(f"{key}.{name}", new)]
-        wrong = [name for name in tensors if name not in own or own[name].shape != tensors[name].shape]
-        if lacking or wrong:
-            raise CheckpointError(
-                f"run.init_from {start.path} does not fit {key}: lacking {_some(lacking)}; unknown or of another shape "
-                f"{_some(wrong)}. Use a checkpoint of the same model, or name new parameters in run.init_new."
-            )
-        module.load_state_dict(tensors, strict=False)
-
-
-def _start_adapters(trained: Mapping[str, nn.Parameter], start: _Start) -> None:
-    given = {f"{key}.{name}": t for key, tensors in start.modules.items() for name, t in tensors.items()}
-    wrong = sorted(n for n in trained.keys() ^ given.keys()) + sorted(
-        n for n in trained.keys() & given.keys() if trained[n].shape != given[n].shape
-    )
-    if wrong:
-        raise CheckpointError(
-            f"run.init_from {start.path} holds other adapters than this run trains ({_some(wrong)}); use the same "
-            "method.kind, rank, preset, layers, blocks and full."
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(given[name])
-
-
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Name the first five of a list for people; ``none`` where it is empty."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
 
 
@@ -191,8 +78,11 @@ def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
     weights = {f"{_MODEL}{name}": tensor.detach().contiguous() for name, tensor in _kept(state).items()}
     average = {f"{_EMA}{name}": tensor for name, tensor in state.ema.average.items()}
     metadata = {"format": "gloria-train-1", "step": str(state.step), "config": config.to_toml()}
+    model = getattr(state.modules["dit"], "config", None)
+    if isinstance(model, ModelConfig):
+        metadata[MODEL] = model.to_json()
     if state.base:
-        metadata[_BASE] = state.base
+        metadata[BASE] = state.base
     with written_whole(path, advice=_UNTOUCHED) as partial:
         save_file({**weights, **average}, partial, metadata=metadata)
     resume = {
@@ -244,7 +134,7 @@ def restore(state: TrainState, folder: Path) -> None:
     wrong += sorted(name for name in targets.keys() & own.keys() if targets[name].shape != own[name].shape)
     if wrong:
         raise CheckpointError(
-            f"{path} does not fit the networks ({_some(wrong)}); resume with the options it was trained with."
+            f"{path} does not fit the networks ({some(wrong)}); resume with the options it was trained with."
         )
     with torch.no_grad():
         for name, tensor in targets.items():
@@ -259,14 +149,15 @@ def restore(state: TrainState, folder: Path) -> None:
 
 
 def _check_base(state: TrainState, path: Path) -> None:
-    saved = _metadata(path).get(_BASE, "")
+    saved = read_metadata(path).get(BASE, "")
     if saved and state.base and saved != state.base:
-        raise CheckpointError(_OTHER_BASE.format(path=path))
+        raise CheckpointError(OTHER_BASE.format(path=path))
     if bool(saved) != bool(state.base):
         raise ConfigError(f"method.kind is not the one that {path} was trained with; start a new run for another.")
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts in a checkpoint's header; CheckpointError where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
