@@ -23,4 +23,4 @@ def drift_against(
     main = next((p for p in pictures if p.role == AnchorRole.GLOBAL), None)
     others = [p.picture for p in pictures if p is not main]
     meter = DriftMeter(None if main is None else main.picture, embedding, more=others)
-    return Drift(meter=meter, threshold=threshold, tries=tries)
+    return Drift(meter=meter, threshold=threshold, tries=tries, embedding=meter.embedding.name)

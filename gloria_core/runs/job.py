@@ -14,6 +14,8 @@ from ..media import FilmSound
 from ..sampling.chunks import Chunk
 from ..sampling.long_video import ChunkSampler, PrefixMode
 from .chunk_file import ChunkRecord, Ingredients
+from .forecast import Forecast, Memory
+from .old_takes import OldTakes
 from .reuse import Decision, Wish
 
 C = TypeVar("C")
@@ -134,6 +136,8 @@ class Drift:
     """A chunk less similar than this is sampled again; 0 never does that."""
     tries: int = 0
     """How often at most."""
+    embedding: str = ""
+    """What compares the pictures, as it is shown to a person."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -172,6 +176,12 @@ class RunJob(Generic[C]):
     """What a person wants to find in run.json."""
     on_frames: Callable[[Frames], None] | None = None
     """Told the film's frames before they are laid out; then every chunk is decoded, also those on disk."""
+    memory: tuple[Memory, ...] = ()
+    """What the work takes of each kind of memory, as far as its host can say."""
+    on_forecast: Callable[[Forecast], None] | None = None
+    """Told what the run will cost, before it is told what is planned."""
+    removes_old: bool = False
+    """Whether what the finished film does not need is deleted from the folder: other takes, other looks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,3 +230,5 @@ class RunResult:
     last_frame: Frames
     """(H, W, 3), as decoded, without any layout."""
     chunks: tuple[ChunkNews, ...]
+    old: OldTakes
+    """What the folder holds, or held, that this film does not need."""

@@ -17,7 +17,9 @@ from ..sampling.long_video import blend, chunk_job, prefix_for, sample_chunk
 from .chunk_file import ChunkRecord, read_latents, read_state, write_chunk
 from .digest import digest_of
 from .folder import RunFolder, Take
+from .foresee import foresee
 from .job import ChunkNews, RunJob, RunResult, Script, Watch
+from .old_takes import old_takes
 from .pieces import Piece, Pieces, last_frame
 from .reuse import Decision, Shelf, bridged, decide
 from .story import Story
@@ -40,15 +42,20 @@ def make(job: RunJob[C], folder: RunFolder, watch: Watch, target: Callable[[], P
     """
     with folder.locked():
         folder.sweep()
-        takes, broken = folder.takes()
+        takes, broken = folder.takes(to_the_last_byte=True)
         shelf, start = Shelf(takes), _start_digest(job)
         scripts = [job.script(chunk, 0) for chunk in job.chunks]
         plain = [job.plain(chunk).wish for chunk in job.chunks]
         decisions = decide([script.wish for script in scripts], plain, shelf, start)
+        forecast = foresee(job, folder, takes, scripts, decisions)
+        if job.on_forecast is not None:
+            job.on_forecast(forecast)
         watch.planned(decisions, broken)
-        story = Story(folder, job, decisions, broken)
+        story = Story(folder, job, decisions, [*broken, *forecast.warnings()], forecast)
         with story.told():
             work = _Work(job, folder, shelf, watch, story)
+            if any(script.bridge for script in scripts):  # by these it is known again what was led back to
+                work.needed += [found.take for found in decide(plain, plain, shelf, start) if found.take is not None]
             with FilmWriter(folder.film, job.fps, job.size, job.sound) as film:
                 for script, decision in zip(scripts, decisions, strict=True):
                     work.chunk(film, script, decision)
@@ -62,6 +69,8 @@ class _Work(Generic[C]):
         self.job, self.folder, self.shelf, self.watch, self.story = job, folder, shelf, watch, story
         self.pieces = Pieces(job, folder, watch)
         self.news: list[ChunkNews] = []
+        self.needed: list[Take] = []
+        """Takes that the same call would look at again, those among them that were worse than others."""
         self.goes_on_from = _start_digest(job)
         """Digest of the latents that the next chunk goes on from."""
 
@@ -104,17 +113,21 @@ class _Work(Generic[C]):
             self.story.naming(video)
             video = self.story.once(film.finish(video))
         self.story.finished(video)
+        segments = {news.segment for news in self.news}
+        old = old_takes(self.folder, self.needed, segments, remove=self.job.removes_old)
+        if old.removed and old.num_bytes:
+            self.story.event("removed", takes=old.num_takes, bytes=old.num_bytes)
         with Image.open(last_frame(self.news[-1].segment)) as picture:
             last = np.asarray(picture.convert("RGB"))
-        return RunResult(video=video, last_frame=last, chunks=tuple(self.news))
+        return RunResult(video=video, last_frame=last, chunks=tuple(self.news), old=old)
 
     def _attempt(self, film: FilmWriter, script: Script[C], back_to: Take | None) -> Piece:
         """Return a chunk as a piece of film, from disk or made."""
-        take = self.shelf.find(bridged(script.wish, back_to), self.goes_on_from)
-        ready = self.pieces.ready(take) if take is not None else None
-        if ready is not None:
-            return ready
-        return self.pieces.decode(film, take or self._sample(script, back_to))
+        found = self.shelf.find(bridged(script.wish, back_to), self.goes_on_from)
+        ready = self.pieces.ready(found) if found is not None else None
+        take = found or self._sample(script, back_to)
+        self.needed.append(take)
+        return ready or self.pieces.decode(film, take)
 
     def _sample(self, script: Script[C], back_to: Take | None) -> Take:
         """Sample a chunk and write it to the disk."""

@@ -1,5 +1,6 @@
 """From finished latents to pieces of film: decoded once, in order, measured, laid out and handed to the encoder."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ class Pieces(Generic[C]):
 
     def decode(self, film: FilmWriter, take: Take) -> Piece:
         """Decode a take, which comes next, and encode it; frames that may be rejected wait in memory instead."""
-        segment = self._segment(take)
+        segment, began = self._segment(take), time.perf_counter()
         waiting: list[Frames] | None = [] if self._may_reject else None
         wanted: list[Frames] = []
         measured = _EveryFew(len(self._shown(take)))
@@ -127,7 +128,7 @@ class Pieces(Generic[C]):
                 film.drop()
             raise
         self._in_decoder = [*self.chosen, take]
-        drift = self._measure(take, measured.frames)
+        drift = self._measure(take, measured.frames, began)
         if last is not None and self.following(self._chunk(take)) is None:
             with written_whole(last_frame(segment), kind=MediaError) as partial:
                 Image.fromarray(last).save(partial, format="png")
@@ -213,8 +214,8 @@ class Pieces(Generic[C]):
             if first < stop:
                 yield frames[first:stop]
 
-    def _measure(self, take: Take, frames: Sequence[Frames]) -> Mapping[str, float] | None:
-        """Measure a chunk's drift, and write down what was seen."""
+    def _measure(self, take: Take, frames: Sequence[Frames], began: float) -> Mapping[str, float] | None:
+        """Measure a chunk's drift, and write down what was seen, and how long that took."""
         told: dict[str, Any] = {"decoded": True}
         if self.job.drift is not None and frames:
             meter, sample = self.job.drift.meter, np.stack(frames)
@@ -222,7 +223,7 @@ class Pieces(Generic[C]):
                 meter.keep_first(sample)
                 told["first"] = meter.state()
             told |= {"meter": meter.name, "drift": dict(meter.measure(sample))}
-        self.folder.write_json(take.seen_path, told)
+        self.folder.write_json(take.seen_path, {**told, "seconds": round(time.perf_counter() - began, 3)})
         found: Mapping[str, float] | None = told.get("drift")
         return found
 

@@ -38,7 +38,7 @@ class Decision:
     follows: bool = False
     """Whether there are takes, and the only reason is that the chunk before is made anew."""
     back_to: Take | None = None
-    """The take that a new one leads back to."""
+    """The take that this one leads back to, be it there or made."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +119,7 @@ def _walk(wanted: list[tuple[Wish, Take | None]], shelf: Shelf, start: str) -> l
         wish = bridged(wish, back_to)
         take = None if prefix is None and wish.take is None else shelf.find(wish, prefix or "")
         if take is not None:
-            decisions.append(Decision(wish.chunk, take))
+            decisions.append(Decision(wish.chunk, take, back_to=back_to))
             prefix = take.record.tail
             continue
         takes = shelf.of(wish.chunk.index)

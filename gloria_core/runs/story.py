@@ -18,6 +18,7 @@ from ..whole import partial_of
 from .chunk_file import ChunkRecord
 from .digest import digest_of
 from .folder import RunFolder, read_json
+from .forecast import Forecast
 from .job import ChunkNews, RunJob
 from .places import finished_video, named_video
 from .reuse import Decision, told
@@ -30,7 +31,12 @@ class Story:
     """Writes the story of one call on a run."""
 
     def __init__(
-        self, folder: RunFolder, job: RunJob[Any], decisions: Sequence[Decision], broken: Sequence[str]
+        self,
+        folder: RunFolder,
+        job: RunJob[Any],
+        decisions: Sequence[Decision],
+        notes: Sequence[str],
+        forecast: Forecast,
     ) -> None:
         self._folder, self._job = folder, job
         before = read_json(folder.settings)
@@ -50,7 +56,9 @@ class Story:
             "size": list(job.size),
             "num_chunks": len(job.chunks),
             "num_frames": job.chunks[-1].frames.stop - job.skipped_frames,
-            "plan": [*broken, *told(decisions)],
+            "plan": [*notes, *told(decisions)],
+            "forecast": forecast.told(),
+            "meter": _meter(job),
             "planned": ["disk" if d.take is not None else "make" for d in decisions],
         }
         self._write()
@@ -146,3 +154,8 @@ def _sweep_video(told: Mapping[str, Any], output: Path) -> None:
     video = named_video(told, output)
     if video is not None:
         partial_of(video).unlink(missing_ok=True)
+
+
+def _meter(job: RunJob[Any]) -> dict[str, Any] | None:
+    """Return how drift is measured, as it is drawn later."""
+    return None if job.drift is None else {"embedding": job.drift.embedding, "threshold": job.drift.threshold}

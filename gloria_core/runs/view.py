@@ -78,7 +78,8 @@ def run_view(run: Path, root: Path) -> dict[str, Any]:
 
     Returns:
         What ``list_runs`` says of it but for ``done``, and ``reason`` (why it ended early, or None), ``plan``
-        (sentences), ``planned`` (``disk`` or ``make`` for each chunk), ``settings``, ``fps``, ``size``,
+        (sentences), ``planned`` (``disk`` or ``make`` for each chunk), ``settings``, ``forecast`` (see
+        `forecast.Forecast.told`), ``meter`` (what compares pictures, and the threshold), ``fps``, ``size``,
         ``num_frames``, ``chunks`` (those that are part of the film, in order), ``takes`` (by the chunk's number) and
         ``video`` (name, subfolder and type for ``/view``, or None). Seeds are strings: a page's numbers are too short.
     """
@@ -91,6 +92,8 @@ def run_view(run: Path, root: Path) -> dict[str, Any]:
         "plan": _plain(_list(told.get("plan")), root),
         "planned": _plain(_list(told.get("planned")), root),
         "settings": _plain(told.get("settings") or {}, root),
+        "forecast": _plain(told.get("forecast") or {}, root),
+        "meter": _plain(told.get("meter") or {}, root),
         "fps": _number(told.get("fps")),
         "size": _plain(_list(told.get("size")), root),
         "num_frames": _whole(told.get("num_frames")),

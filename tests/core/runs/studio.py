@@ -60,6 +60,7 @@ class Studio:
     news: list[ChunkNews] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     drifting_chunks: list[int] = field(default_factory=list)
+    more: Mapping[str, str] = field(default_factory=dict)
     calls: int = 0
     warmed: int = 0
 
@@ -72,9 +73,11 @@ class Studio:
     def run(self) -> RunFolder:
         return RunFolder(self.folder / "run")
 
-    def make(self, *, keep_frames: bool = False) -> RunResult:
+    def make(self, *, keep_frames: bool = False, more: Mapping[str, str] | None = None, **changes: Any) -> RunResult:
+        """Make the film; ``more`` are further ingredients, ``changes`` are of the job."""
+        self.more = more or {}
         count = len(list(self.folder.glob("video*.mp4")))
-        job = self.job()
+        job = replace(self.job(), **changes)
         if keep_frames:
             job = replace(job, on_frames=self.frames.append)
         return make(job, self.run, self, lambda: self.folder / f"video_{count + 1}.mp4")
@@ -108,7 +111,7 @@ class Studio:
         if reroll is not None and reroll.seed is not None:
             seed = reroll.seed
         bridge = reroll is not None and (self.bridges if reroll.bridge is None else reroll.bridge)
-        words = {"prompt": prompt, "seed": str(seed)}
+        words = {"prompt": prompt, "seed": str(seed), **self.more}
         return Script(
             chunk=chunk,
             seed=seed,

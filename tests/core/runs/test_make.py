@@ -183,6 +183,7 @@ def test_a_bridge_keeps_the_later_chunks_and_ends_where_they_begin(studio: Studi
     again = rolled.again()
     again.make()
     assert again.sampled == []
+    assert [news.record.take for news in again.news] == [1, 2, 1], "the bridge, and not the newer take"
 
 
 def test_a_take_that_is_not_there(studio: Studio) -> None:
