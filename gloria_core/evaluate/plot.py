@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ..errors import GloriaError
 from .drift import SIMILARITIES
-
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
+from .pen import Colour, Pen, Point, text_width
 
 SMALLEST_SIZE = (640, 280)
 """Width and height in pixels below which the texts would not fit."""
@@ -25,8 +23,7 @@ _LOOKS: dict[str, tuple[str, Colour, float]] = {  # label, colour, width of the 
     "to_anchor": ("content, to anchors", (30, 92, 170), 2.5),
     "to_first": ("content, to first chunk", (22, 140, 112), 2.5),
 }
-_SHARPER = 2
-"""Everything is drawn so many times larger and then shrunk, which makes slanted lines smooth."""
+_TRIANGLE, _DIAMOND = ((-5, -4), (5, -4), (0, 5)), ((0, -6), (5, 0), (0, 6), (-5, 0))
 _STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -73,8 +70,8 @@ def drift_plot(
         raise GloriaError(
             f"The plot is {width} x {height} pixels; make it at least {SMALLEST_SIZE[0]} x {SMALLEST_SIZE[1]}."
         )
-    image = Image.new("RGB", (width * _SHARPER, height * _SHARPER), _PAPER)
-    sheet = _Sheet(ImageDraw.Draw(image), chunks, (width, height), threshold)
+    pen = Pen(width, height, _PAPER)
+    sheet = _Sheet(pen, chunks, (width, height), threshold)
     sheet.shade(threshold)
     sheet.axes()
     for name in _LOOKS:
@@ -82,15 +79,13 @@ def drift_plot(
     sheet.limit(threshold)
     sheet.marks()
     sheet.head(embedding)
-    return image.resize((width, height), Image.Resampling.BOX)
+    return pen.picture()
 
 
 class _Sheet:
     """The drawing; all lengths are pixels of the finished picture."""
 
-    def __init__(
-        self, pen: ImageDraw.ImageDraw, chunks: Sequence[PlottedChunk], size: tuple[int, int], threshold: float
-    ) -> None:
+    def __init__(self, pen: Pen, chunks: Sequence[PlottedChunk], size: tuple[int, int], threshold: float) -> None:
         self.pen, self.chunks = pen, chunks
         self.left, self.right, self.top, self.bottom = 58, size[0] - 24, 74, size[1] - 62
         self.first_s, self.last_s = chunks[0].start_s, max(chunks[-1].end_s, chunks[0].start_s + 1e-3)
@@ -102,30 +97,30 @@ class _Sheet:
         """Tint the chunks that drift."""
         for chunk in self.chunks:
             if chunk.drift.get("similarity", 1.0) < threshold:
-                self._box(self._x(chunk.start_s), self.top, self._x(chunk.end_s), self.bottom, _SHADE)
+                self.pen.box(self._x(chunk.start_s), self.top, self._x(chunk.end_s), self.bottom, _SHADE)
 
     def axes(self) -> None:
         """Draw grid, ticks and labels."""
         step = 0.1 if self.lowest >= 0.3 else 0.2
         value = 1.0
         while value > self.lowest - 1e-6:
-            self._stroke([(self.left, self._y(value)), (self.right, self._y(value))], _GRID, 1)
-            self._text((self.left - 8, self._y(value)), f"{value:.1f}", 12, _FAINT, "rm")
+            self.pen.stroke([(self.left, self._y(value)), (self.right, self._y(value))], _GRID, 1)
+            self.pen.text((self.left - 8, self._y(value)), f"{value:.1f}", 12, _FAINT, "rm")
             value -= step
         room = (self.right - self.left) / 70
         step_s = next((s for s in _STEPS_S if (self.last_s - self.first_s) / s <= room), _STEPS_S[-1])
         tick = math.ceil(self.first_s / step_s - 1e-9) * step_s
         while tick <= self.last_s + 1e-9:
-            self._stroke([(self._x(tick), self.bottom), (self._x(tick), self.bottom + 5)], _FAINT, 1)
-            self._text((self._x(tick), self.bottom + 9), f"{tick:g}", 12, _FAINT, "mt")
+            self.pen.stroke([(self._x(tick), self.bottom), (self._x(tick), self.bottom + 5)], _FAINT, 1)
+            self.pen.text((self._x(tick), self.bottom + 9), f"{tick:g}", 12, _FAINT, "mt")
             tick += step_s
         if (self.right - self.left) / len(self.chunks) >= 6:
             for chunk in self.chunks[1:]:
-                self._stroke(
+                self.pen.stroke(
                     [(self._x(chunk.start_s), self.bottom - 4), (self._x(chunk.start_s), self.bottom)], _FAINT, 1
                 )
-        self._stroke([(self.left, self.bottom), (self.right, self.bottom)], _INK, 1.5)
-        self._text(((self.left + self.right) / 2, self.bottom + 29), "time in the video (s)", 13, _INK, "mt")
+        self.pen.stroke([(self.left, self.bottom), (self.right, self.bottom)], _INK, 1.5)
+        self.pen.text(((self.left + self.right) / 2, self.bottom + 29), "time in the video (s)", 13, _INK, "mt")
 
     def line(self, name: str) -> None:
         """Draw one similarity over the chunks' middles."""
@@ -133,12 +128,12 @@ class _Sheet:
         found = [self._point(chunk, name) for chunk in self.chunks]
         for one, other in pairwise(found):
             if one is not None and other is not None:
-                self._stroke([one, other], colour, width)
+                self.pen.stroke([one, other], colour, width)
         dense = (self.right - self.left) / len(self.chunks) < 8
         for index, point in enumerate(found):
             alone = all(found[i] is None for i in (index - 1, index + 1) if 0 <= i < len(found))
             if point is not None and (alone or not dense):
-                self._disc(point, width + 0.8, colour)
+                self.pen.disc(point, width + 0.8, colour)
 
     def limit(self, threshold: float) -> None:
         """Draw the threshold as a dashed line."""
@@ -146,42 +141,42 @@ class _Sheet:
             return
         x, y = float(self.left), self._y(threshold)
         while x < self.right:
-            self._stroke([(x, y), (min(x + 8, self.right), y)], _LIMIT, 1.5)
+            self.pen.stroke([(x, y), (min(x + 8, self.right), y)], _LIMIT, 1.5)
             x += 13
-        self._text((self.left + 6, y + 4), f"threshold {threshold:g}", 12, _LIMIT, "lt")
+        self.pen.text((self.left + 6, y + 4), f"threshold {threshold:g}", 12, _LIMIT, "lt")
 
     def marks(self) -> None:
         """Mark what was made again, and bridges, above the lines."""
         for chunk in self.chunks:
             x = self._x((chunk.start_s + chunk.end_s) / 2)
             if chunk.is_bridge:
-                self._diamond((x, self.top - 7))
+                self.pen.polygon((x, self.top - 7), _DIAMOND, _INK)
             elif chunk.is_reroll:
-                self._triangle((x, self.top - 7))
+                self.pen.polygon((x, self.top - 7), _TRIANGLE, _LIMIT)
 
     def head(self, embedding: str) -> None:
         """Write the title, the embedding's name and what the lines and marks mean."""
-        self._text((self.left - 34, 14), "Similarity (1 = the same)", 16, _INK, "lt")
+        self.pen.text((self.left - 34, 14), "Similarity (1 = the same)", 16, _INK, "lt")
         if embedding:
-            self._text((self.right, 17), f"content by {embedding}", 12, _FAINT, "rt")
+            self.pen.text((self.right, 17), f"content by {embedding}", 12, _FAINT, "rt")
         x, y = float(self.left - 34), 48.0
         for name in SIMILARITIES:
             label, colour, width = _LOOKS[name]
             if any(name in chunk.drift for chunk in self.chunks):
-                self._stroke([(x, y), (x + 20, y)], colour, width)
-                self._disc((x + 10, y), width + 0.8, colour)
+                self.pen.stroke([(x, y), (x + 20, y)], colour, width)
+                self.pen.disc((x + 10, y), width + 0.8, colour)
                 x = self._legend_text(x + 26, y, label)
         if any(chunk.is_reroll and not chunk.is_bridge for chunk in self.chunks):
-            self._triangle((x + 5, y))
+            self.pen.polygon((x + 5, y), _TRIANGLE, _LIMIT)
             x = self._legend_text(x + 15, y, "re-rolled")
         if any(chunk.is_bridge for chunk in self.chunks):
-            self._diamond((x + 5, y))
+            self.pen.polygon((x + 5, y), _DIAMOND, _INK)
             self._legend_text(x + 15, y, "bridge")
 
     def _legend_text(self, x: float, y: float, label: str) -> float:
         size = 12 if self.right > 900 else 10
-        self._text((x, y), label, size, _INK, "lm")
-        return x + _font(size * _SHARPER).getlength(label) / _SHARPER + (22 if self.right > 900 else 10)
+        self.pen.text((x, y), label, size, _INK, "lm")
+        return x + text_width(label, size) + (22 if self.right > 900 else 10)
 
     def _point(self, chunk: PlottedChunk, name: str) -> Point | None:
         value = chunk.drift.get(name)
@@ -192,32 +187,3 @@ class _Sheet:
 
     def _y(self, value: float) -> float:
         return self.bottom - (self.bottom - self.top) * (value - self.lowest) / (1.0 - self.lowest)
-
-    def _stroke(self, points: list[Point], colour: Colour, width: float) -> None:
-        scaled = [(x * _SHARPER, y * _SHARPER) for x, y in points]
-        self.pen.line(scaled, fill=colour, width=max(1, round(width * _SHARPER)), joint="curve")
-
-    def _box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.pen.rectangle([_SHARPER * edge for edge in (left, top, right, bottom)], fill=colour)
-
-    def _disc(self, centre: Point, radius: float, colour: Colour) -> None:
-        x, y, r = (_SHARPER * part for part in (*centre, radius))
-        self.pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
-
-    def _triangle(self, centre: Point) -> None:
-        self._polygon(centre, [(-5, -4), (5, -4), (0, 5)], _LIMIT)
-
-    def _diamond(self, centre: Point) -> None:
-        self._polygon(centre, [(0, -6), (5, 0), (0, 6), (-5, 0)], _INK)
-
-    def _polygon(self, centre: Point, corners: list[Point], colour: Colour) -> None:
-        x, y = centre
-        self.pen.polygon([((x + dx) * _SHARPER, (y + dy) * _SHARPER) for dx, dy in corners], fill=colour)
-
-    def _text(self, place: Point, text: str, size: int, colour: Colour, anchor: str) -> None:
-        scaled = (place[0] * _SHARPER, place[1] * _SHARPER)
-        self.pen.text(scaled, text, font=_font(size * _SHARPER), fill=colour, anchor=anchor)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
