@@ -10,6 +10,20 @@ BITS_PER_PIXEL = 0.15
 """What a pixel of film takes at quality 18 where nothing is known yet: 0.09 in the demo's film, which stands still in
 large parts; films of people lie between 0.05 and 0.5, grain above that."""
 SOUND_BYTES_A_SECOND = 24_000
+WEIGHTS, PASS, CACHE, LATENTS = "weights", "a forward pass", "keys and values of anchors", "latents"
+DECODING, STATE, PICTURES = "decoding", "the decoder's memory", "pictures in work"
+WAITING, IMAGES = "pictures that wait for a verdict", "pictures for 'images'"
+"""What takes memory."""
+_SMALLER = "make 'width' and 'height' smaller"
+_REMEDIES = {
+    PASS: f"Lower 'chunk_latents', or {_SMALLER}.",
+    CACHE: "Give fewer anchors.",
+    LATENTS: f"Lower 'chunk_latents', or {_SMALLER}.",
+    WAITING: f"Set 'drift_threshold' to 0, lower 'chunk_latents', or {_SMALLER}.",
+    IMAGES: "Disconnect 'images', and use 'video', which is on disk.",
+    **dict.fromkeys((DECODING, STATE, PICTURES), f"M{_SMALLER[1:]}."),
+}
+"""What to change where one of these is too large."""
 _GB, _MB = 1e9, 1e6
 
 
@@ -51,7 +65,7 @@ class Disk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """What a run takes of one kind of memory, in bytes, by what takes it. Sampling and decoding follow each other."""
+    """What a run takes of one kind of memory, in bytes, by the names above. Sampling and decoding follow each other."""
 
     place: str
     """Whose memory: ``graphics card`` or ``main memory``."""
@@ -59,8 +73,6 @@ class Memory:
     decoding: Mapping[str, int]
     free: int
     """What can be had, with all that may be moved out of the way."""
-    movable: tuple[str, ...] = ()
-    """Names of parts that go elsewhere piece by piece where they do not fit, at the cost of time."""
 
     @property
     def needed(self) -> int:
@@ -69,11 +81,8 @@ class Memory:
 
     @property
     def least(self) -> int:
-        """What is taken when all that may go elsewhere does."""
-        return max(
-            sum(size for name, size in parts.items() if name not in self.movable)
-            for parts in (self.sampling, self.decoding)
-        )
+        """What is taken where weights are fetched piece by piece, at the cost of time."""
+        return max(sum(parts.values()) - parts.get(WEIGHTS, 0) for parts in (self.sampling, self.decoding))
 
     @property
     def largest(self) -> Mapping[str, int]:
@@ -88,26 +97,19 @@ class Memory:
                 f"The {self.place} may not suffice: this takes about {_gb(self.least)} GB, and {_gb(self.free)} GB can "
                 f"be had. {self._remedy}"
             )
-        if self.needed > self.free and self.movable:
+        if self.needed > self.free:
             return (
-                f"{_gb(self.needed - self.free)} GB of {self._movable_words} do not fit onto the {self.place} beside "
-                "the work and are fetched at every step, which is slower: lower 'chunk_latents', or load weights in "
-                "fp8 or GGUF."
+                f"{_gb(self.needed - self.free)} GB of weights do not fit into the {self.place} beside the work and "
+                "are fetched again and again, which is slower: lower 'chunk_latents', or load weights in fp8 or GGUF."
             )
         return ""
 
     @property
     def _remedy(self) -> str:
-        decodes = self.largest is self.decoding
-        if decodes:
-            return "Make 'width' and 'height' smaller."
-        if "pictures for 'images'" in self.sampling:
-            return "Disconnect 'images', lower 'chunk_latents', or make 'width' and 'height' smaller."
-        return "Lower 'chunk_latents', make 'width' and 'height' smaller, or give fewer anchors."
-
-    @property
-    def _movable_words(self) -> str:
-        return " and ".join(name for name in self.largest if name in self.movable) or self.movable[0]
+        fixed = {
+            name: size for parts in (self.sampling, self.decoding) for name, size in parts.items() if name != WEIGHTS
+        }
+        return _REMEDIES[max(fixed, key=lambda name: fixed[name])]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,6 +99,10 @@ class VideoRequest:
     """What happens where the sound is shorter than the video."""
     continue_from: Any = None
     """The host's VIDEO that this one goes on from."""
+    clip_vision: comfy.clip_vision.ClipVisionModel | None = None
+    """What drift is measured with; None takes the bundled embedding."""
+    removes_old: bool = False
+    """Whether the run's folder is rid of what the finished video does not need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

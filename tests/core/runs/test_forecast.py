@@ -14,6 +14,14 @@ from gloria_core.runs import foresee
 from gloria_core.runs.folder import read_json
 from gloria_core.runs.forecast import (
     BITS_PER_PIXEL,
+    CACHE,
+    DECODING,
+    IMAGES,
+    LATENTS,
+    PASS,
+    STATE,
+    WAITING,
+    WEIGHTS,
     Disk,
     Forecast,
     Memory,
@@ -35,8 +43,12 @@ def studio(tmp_path: Path) -> Studio:
 
 
 def card(free: int, **sampling: int) -> Memory:
-    parts = {"weights": 16 * GB, "a forward pass": 4 * GB, **sampling}
-    return Memory(place="graphics card", sampling=parts, decoding={"decoding": 6 * GB}, free=free, movable=("weights",))
+    parts = {WEIGHTS: 16 * GB, PASS: 4 * GB, **sampling}
+    return Memory(place="graphics card", sampling=parts, decoding={DECODING: 6 * GB}, free=free)
+
+
+def main(name: str) -> Memory:
+    return Memory(place="main memory", sampling={LATENTS: 1}, decoding={name: 9 * GB}, free=GB)
 
 
 def disk(**changes: int) -> Disk:
@@ -83,13 +95,13 @@ def test_what_fits_warns_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("memory", "words"),
     [
-        (card(12 * GB), ("8.0 GB of weights do not fit", "slower", "'chunk_latents'", "fp8")),
+        (card(12 * GB), ("8.0 GB of weights do not fit into the graphics", "slower", "'chunk_latents'", "fp8")),
         (card(3 * GB), ("graphics card may not suffice", "about 6.0 GB", "3.0 GB can be had")),
-        (card(10 * GB, **{"anchors' keys and values": 8 * GB}), ("about 12.0 GB", "fewer anchors")),
-        (
-            Memory(place="main memory", sampling={"a": 1}, decoding={"pictures": 9 * GB}, free=GB),
-            ("main memory may not suffice", "'width' and 'height'"),
-        ),
+        (card(10 * GB, **{CACHE: 8 * GB}), ("about 12.0 GB", "fewer anchors")),
+        (main(IMAGES), ("main memory may not suffice", "Disconnect 'images'")),
+        (main(STATE), ("Make 'width' and 'height' smaller",)),
+        (main(WAITING), ("'drift_threshold' to 0",)),
+        (main(PASS), ("Lower 'chunk_latents'",)),
     ],
 )
 def test_what_does_not_fit_names_the_setting_to_lower(memory: Memory, words: tuple[str, ...]) -> None:
