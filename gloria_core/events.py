@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .errors import MediaError
+
 
 class EventLog:
     """Appends events to a file; writes nothing where the path is None (processes other than the first)."""
@@ -17,12 +19,22 @@ class EventLog:
         self._path = path
 
     def write(self, event: str, **fields: object) -> None:
-        """Append one event with its time; numbers are rounded to six digits, NaN and infinity become null."""
+        """Append one event with its time; numbers are rounded to six digits, NaN and infinity become null.
+
+        Raises:
+            MediaError: the disk refuses. Half a line may be left, and the next event begins a new one.
+        """
         if self._path is None:
             return
         line = {"event": event, "time": round(time.time(), 2), **{key: _plain(value) for key, value in fields.items()}}
-        with self._path.open("a+b") as file:
-            file.write(_ended(file) + json.dumps(line).encode() + b"\n")
+        try:
+            with self._path.open("a+b") as file:
+                file.write(_ended(file) + json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise MediaError(
+                f"{self._path} cannot be written ({error.strerror or error}): free some space and begin again; what is "
+                "finished stays."
+            ) from error
 
 
 def read_events(path: Path, event: str | None = None) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Files that appear under their name only when they are whole."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .errors import CheckpointError, GloriaError
+
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def partial_of(path: Path) -> Path:
@@ -61,7 +64,9 @@ def written_whole(
         take_name(partial, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise kind(f"{path.name} cannot be written ({reason}): {advice}.") from error
+        if getattr(error, "errno", None) in _FORBIDDEN:
+            advice = "choose a folder that may be written to"
+        raise kind(f"{path} cannot be written ({reason}): {advice}.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Ends its own process at a chosen moment of a chosen write, as a power cut or the kernel would.
+"""Ends its own process at a chosen moment of a chosen write, as the kernel or a power cut would; or fills the disk.
 
 A write point is called "MOMENT DEED FILE #N", for example "half sync chunks/0001.take-1.safetensors.partial #1": the
 N-th time that this is done to this file. Deeds are mkdir, open (to write), write, sync, replace (named by what it
@@ -12,6 +12,7 @@ where GLORIA_FAULT holds the point and GLORIA_FAULT_BELOW the folder to which fi
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import signal
@@ -35,13 +36,15 @@ class Faults:
     Args:
         below: only files in it are looked at, and named relative to it.
         die_at: the point to die at, in which * stands for anything; None only counts.
+        full_at: the point from which on the disk is full.
     """
 
-    def __init__(self, below: Path, die_at: str | None = None) -> None:
-        self.below, self.die_at = os.path.realpath(below), die_at
+    def __init__(self, below: Path, die_at: str | None = None, *, full_at: str | None = None) -> None:
+        self.below, self.die_at, self.full_at = os.path.realpath(below), die_at, full_at
         self.points: list[str] = []
         """All points that were passed, in order."""
         self._counts: Counter[str] = Counter()
+        self._full = False
         self._lock = threading.Lock()
         self._paths: dict[int, str] = {}  # of file descriptors that are open for writing
 
@@ -50,6 +53,12 @@ class Faults:
         for name in DEEDS:
             setattr(os, name, getattr(self, f"_{name}"))
         builtins.open = io.open = self._open_file  # type: ignore[assignment]
+
+    def uninstall(self) -> None:
+        """Let this process write as before."""
+        for name, done in _done.items():
+            setattr(os, name, done)
+        builtins.open = io.open = _open
 
     def pass_by(self, moment: str, deed: str, path: str, half: Callable[[], object] = lambda: None) -> None:
         """Count a point, and die where it is the chosen one."""
@@ -62,6 +71,10 @@ class Faults:
             if self.die_at is not None and fnmatchcase(point, self.die_at):
                 half()
                 os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+            self._full = self._full or point == self.full_at
+            if self._full and moment != "after" and deed in ("open", "write", "sync", "replace"):
+                half()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     def concerns(self, path: object) -> str | None:
         """Return a path as text where it lies below the folder."""

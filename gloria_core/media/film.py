@@ -231,13 +231,13 @@ class FilmWriter:
                 if self._failure is None:
                     self._try(task)
         finally:
-            self._work.close()
+            self._try(self._work.close)
 
     def _try(self, task: Callable[[], None]) -> None:
         try:
             task()
         except FAILURES as error:
-            self._failure = explained(self._work.segment or self.film, error)
+            self._failure = self._failure or explained(self._work.segment or self.film, error)
 
 
 class _Work:

@@ -21,7 +21,7 @@ from typing import IO, Any
 from ..errors import MediaError, PlanError
 from ..events import EventLog
 from ..whole import written_whole
-from .chunk_file import ChunkFileError, ChunkRecord, read_record
+from .chunk_file import ChunkFileError, ChunkRecord, read_latents, read_record
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _CHUNK = re.compile(r"(\d{4,})\.take-(\d+)\.safetensors")
@@ -113,8 +113,13 @@ class RunFolder:
             for partial in folder.glob("*.partial*"):
                 partial.unlink(missing_ok=True)
 
-    def takes(self) -> tuple[list[Take], list[str]]:
-        """Return all finished chunks that are whole, by chunk and take, and a sentence for each that is not."""
+    def takes(self, *, to_the_last_byte: bool = False) -> tuple[list[Take], list[str]]:
+        """Return all finished chunks that are whole, by chunk and take, and a sentence for each that is not.
+
+        Args:
+            to_the_last_byte: read all latents, about 1 GB a second, and compare them with their digests. Without it a
+                file that is cut is noticed, and one that is damaged inside is not.
+        """
         found, broken = [], []
         for path in sorted(self.chunks.glob("*.safetensors")):
             match = _CHUNK.fullmatch(path.name)
@@ -122,6 +127,8 @@ class RunFolder:
                 continue
             try:
                 record = read_record(path)
+                if to_the_last_byte:
+                    read_latents(path, record)
             except ChunkFileError as error:
                 broken.append(str(error))
                 continue

@@ -39,7 +39,7 @@ DEATHS = (
     "half write gloria_runs/dying/segments/0004.*.png.partial #1",
     "after replace runs/dying_00001_.mp4 #1",
 )
-"""A write of each kind, one behind the other along the video. tests/core/runs/test_every_write.py dies in all of them."""
+"""A write of each kind, along the video. tests/core/runs/test_every_write.py dies in all of them."""
 
 StartDying = Callable[[str | None], Any]
 

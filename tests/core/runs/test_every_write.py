@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from gloria_core.errors import GloriaError
 from gloria_core.events import read_events
 from gloria_core.media import iter_frames
 from gloria_core.media.segment import num_frames_in
@@ -20,6 +23,7 @@ from gloria_core.runs.chunk_file import read_latents
 from gloria_core.runs.folder import read_json
 from tests.core.runs.dying import studio
 from tests.core.runs.studio import Studio
+from tests.faults import Faults
 
 ROOT = Path(__file__).resolve().parents[3]
 FRAMES = 49
@@ -85,6 +89,42 @@ def test_dying_inside_every_write(tmp_path: Path) -> None:
         except Exception as problem:  # noqa: BLE001 - all of them are told at once, each with its point
             wrong[point] = f"{type(problem).__name__}: {problem}"[:300]
     assert not wrong, "\n".join(f"{point}: {told}" for point, told in wrong.items())
+
+
+def test_a_disk_that_is_full_from_any_write_on(tmp_path: Path) -> None:
+    """The error is one sentence that names a file, what is finished stays, and with room again the run goes on."""
+    counted = Faults(tmp_path / "whole")
+    whole = studio(tmp_path / "whole")
+    with installed(counted):
+        whole.make()
+    wrong = {}
+    points = [point for point in counted.points if not point.startswith("after")]
+    for number, point in enumerate(points):
+        folder = tmp_path / str(number)
+        wanted, told = studio(folder), ""
+        with installed(Faults(folder, full_at=point)):
+            try:
+                wanted.make()
+            except GloriaError as problem:
+                told = str(problem)
+            except Exception as problem:  # noqa: BLE001 - any other kind is what is looked for
+                wrong[point] = repr(problem)
+        try:
+            assert point in wrong or ("pace" in told and str(folder) in told), f"it says: {told!r}"
+            check_it_goes_on(folder, check_what_is_left(folder), whole)
+        except Exception as problem:  # noqa: BLE001 - all of them are told at once, each with its point
+            wrong[point] = f"{type(problem).__name__}: {problem}"[:300]
+    assert len(points) > 100
+    assert not wrong, "\n".join(f"{point}: {told}" for point, told in wrong.items())
+
+
+@contextmanager
+def installed(faults: Faults) -> Iterator[None]:
+    faults.install()
+    try:
+        yield
+    finally:
+        faults.uninstall()
 
 
 def test_the_same_film_is_made_of_the_same_pieces(tmp_path: Path) -> None:
