@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..gloria_core.errors import ConfigError
+from ..gloria_core.runs.old_takes import KEEP, REMOVE
 from ..gloria_core.runs.reroll import BRIDGE, ONWARD
 from ..gloria_core.sampling.guidance import Guidance
 from ..gloria_core.sampling.prompts import PromptCue, parse
@@ -179,6 +180,8 @@ def _request(given: dict[str, Any], node_id: str, *, wants_images: bool) -> Vide
         drift_tries=given.get("drift_tries", 2),
         sound_fit=given.get("sound_end", "hold"),
         continue_from=given.get("continue_from"),
+        clip_vision=given.get("clip_vision"),
+        removes_old=given.get("old_takes", KEEP) == REMOVE,
     )
 
 

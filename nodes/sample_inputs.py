@@ -4,6 +4,7 @@ from typing import get_args
 
 from ..gloria_core.media import SoundFit
 from ..gloria_core.media.layout import LAYOUTS
+from ..gloria_core.runs.old_takes import KEEP, REMOVE
 from ..gloria_core.runs.reroll import BRIDGE, ONWARD
 from ..gloria_core.sampling.prompts import Snap
 from .host.api import io
@@ -267,7 +268,7 @@ def _wan_inputs() -> list[io.Input]:
 
 
 def _run_inputs() -> list[io.Input]:
-    return [*_take_inputs(), *_stability_inputs(), *_time_inputs()]
+    return [*_take_inputs(), *_stability_inputs(), *_time_inputs(), *_upkeep_inputs()]
 
 
 def _stability_inputs() -> list[io.Input]:
@@ -338,6 +339,27 @@ def _time_inputs() -> list[io.Input]:
             optional=True,
             tooltip="A video of the same size that this one goes on from: its last pictures become the beginning, "
             "and are not shown again. Times, prompts and sound count from the new part's start. Costs a moment.",
+        ),
+    ]
+
+
+def _upkeep_inputs() -> list[io.Input]:
+    return [
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="A model from Load CLIP Vision (ViT-H, ViT-L, DINOv2) that compares the video with the character "
+            "in place of the bundled comparison of colours and shapes. Connect it for photographed people. Costs a "
+            "moment a chunk and about 1.3 GB of the card's memory (ViT-H).",
+        ),
+        io.Combo.Input(
+            "old_takes",
+            optional=True,
+            options=[KEEP, REMOVE],
+            default=KEEP,
+            tooltip="What happens to takes that the finished video does not need. 'keep' lets you go back to them and "
+            "costs disk; 'remove when finished' deletes them, and pieces of other layouts, once the video is done. "
+            "What you take back later is then made again.",
         ),
     ]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from .folder import RunFolder, Take
 
+KEEP, REMOVE = "keep", "remove when finished"
+"""What becomes of what the finished film does not need."""
+
 _OF_A_TAKE = re.compile(r"(\d{4,}\.take-\d+)\.(?:safetensors|json|pictures\.npy)")
 _OF_A_SEGMENT = re.compile(r"(\d{4,}\.[0-9a-f]{16})\.(?:mp4|png)")
 
@@ -31,7 +34,7 @@ class OldTakes:
         size = f"{held} {self.num_bytes / 1e6:.1f} MB"
         if self.removed:
             return f"{size} and were removed."
-        return f"{size}; 'old_takes' set to 'remove when finished' deletes what this film does not need."
+        return f"{size}; 'old_takes' set to {REMOVE!r} deletes what this film does not need."
 
 
 def old_takes(folder: RunFolder, needed: Iterable[Take], segments: Collection[Path], *, remove: bool) -> OldTakes:

@@ -2,24 +2,23 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import comfy.model_management
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...gloria_core.errors import GloriaError
-from ...gloria_core.evaluate.embedding import COLOUR_GRID
-from ...gloria_core.evaluate.plot import PlottedChunk, drift_plot
-from ...gloria_core.runs.folder import RunFolder
-from ...gloria_core.runs.job import ChunkNews, Frames
+from ...gloria_core.runs.drift_picture import drift_picture
+from ...gloria_core.runs.folder import RunFolder, read_json
+from ...gloria_core.runs.job import Frames
 from ...gloria_core.runs.make import make
-from ...gloria_core.runs.reuse import BRIDGE
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
+from .needs import memory_needs
 from .paths import check_prefix, new_output, run_path
 from .progress import step_previewer
 from .run_job import run_job
@@ -73,7 +72,8 @@ def make_video(request: VideoRequest) -> VideoResult:
         return new_output(request.prefix, *job.size)
 
     try:
-        made = make(run_job(job, on_step, frames.append if request.wants_images else None), folder, watch, target)
+        asked = run_job(job, on_step, frames.append if request.wants_images else None)
+        made = make(replace(asked, memory=memory_needs(job), on_forecast=watch.foreseen), folder, watch, target)
     except comfy.model_management.OOM_EXCEPTION as error:
         raise _out_of_memory(job) from error
     except comfy.model_management.InterruptProcessingException:
@@ -81,33 +81,24 @@ def make_video(request: VideoRequest) -> VideoResult:
         raise
     last = torch.from_numpy(made.last_frame.astype(np.float32) / 255.0).unsqueeze(0)
     images = torch.from_numpy(np.concatenate(frames)).float() / 255.0 if frames else None
+    plot = _as_image(drift_picture(read_json(folder.settings), folder.path.name))
     if not request.keep_latents:
         shutil.rmtree(folder.path, ignore_errors=True)
+    elif made.old.sentence:
+        _log.info("Gloria: %s", made.old.sentence)
     return VideoResult(
         path=made.video,
         last_frame=last,
         run=folder.path.name,
         latents=folder.chunks if request.keep_latents else None,
         plan=watch.lines,
-        drift_plot=_plot(job, made.chunks),
+        drift_plot=plot,
         images=images,
     )
 
 
-def _plot(job: VideoJob, chunks: Sequence[ChunkNews]) -> Tensor:
-    """Draw how much each chunk drifts."""
-    shown = [job.chunks[news.record.index].frames for news in chunks]
-    plotted = [
-        PlottedChunk(
-            start_s=max(0, frames.start - job.skipped_frames) / job.fps,
-            end_s=max(0, frames.stop - job.skipped_frames) / job.fps,
-            drift=news.drift or {},
-            is_reroll=news.attempts > 1 or news.record.take > 1,
-            is_bridge=BRIDGE in news.record.ingredients,
-        )
-        for news, frames in zip(chunks, shown, strict=True)
-    ]
-    picture = drift_plot(plotted, threshold=job.request.drift_threshold, embedding=COLOUR_GRID.name)
+def _as_image(picture: Image.Image) -> Tensor:
+    """Turn a picture into the host's IMAGE (1, H, W, 3), 0..1."""
     return torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32) / 255.0).unsqueeze(0)
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from server import PromptServer
 
 from ...gloria_core.errors import GloriaError, PlanError
+from ...gloria_core.runs.drift_picture import drift_png
 from ...gloria_core.runs.view import (
     NotThereError,
     events_after,
@@ -60,6 +61,12 @@ async def _chunk(request: web.Request) -> web.StreamResponse:
     return _video(await asyncio.to_thread(segment_file, run, root, number))
 
 
+async def _drift(request: web.Request) -> web.StreamResponse:
+    run, _ = await _run(request)
+    picture = await asyncio.to_thread(drift_png, run)
+    return web.Response(body=picture, content_type="image/png", headers=_FRESH)
+
+
 async def _film(request: web.Request) -> web.StreamResponse:
     run, root = await _run(request)
     return _video(await asyncio.to_thread(film_file, run, root))
@@ -71,6 +78,7 @@ ROUTES: dict[str, Handler] = {
     "/gloria/runs/{name}/events": _events,
     "/gloria/runs/{name}/chunks/{number}": _chunk,
     "/gloria/runs/{name}/film": _film,
+    "/gloria/runs/{name}/drift.png": _drift,
 }
 """The host repeats each below ``/api``."""
 

@@ -17,6 +17,7 @@ from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.colour_guard import ColourGuard
 from ...gloria_core.sampling.long_video import PrefixMode
 from ..sockets import Conditioning
+from .clip_embedding import clip_embedding
 from .guider import ChunkPrompts, HostChunkSampler, StepCallback, with_anchors, with_audio
 from .image_channels import ImageChannels, num_prefix_pictures, prefix_pictures
 from .ingredients import conditioning_digest, model_ingredient, picture_ingredient, sampler_ingredient
@@ -72,7 +73,12 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
         decoder=decoder,
         pictures=pictures if job.config.has_image_channels else None,
         guard=ColourGuard(request.colour_guard) if request.colour_guard else None,
-        drift=drift_against(job.pictures, threshold=request.drift_threshold, tries=request.drift_tries),
+        drift=drift_against(
+            job.pictures,
+            threshold=request.drift_threshold,
+            tries=request.drift_tries,
+            embedding=None if request.clip_vision is None else clip_embedding(request.clip_vision),
+        ),
         fps=film_rate(job.fps),
         size=job.layout.size,
         look=showing.look,
@@ -81,6 +87,7 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
         sound_digest="" if source is None else digest_of(*source, request.sound_fit),
         settings=_settings(job),
         on_frames=on_frames,
+        removes_old=request.removes_old,
     )
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from server import PromptServer
 
 from ...gloria_core.runs.folder import RunFolder
+from ...gloria_core.runs.forecast import Forecast, duration
 from ...gloria_core.runs.job import ChunkNews, Frames
 from ...gloria_core.runs.reuse import Decision, told
 from ...gloria_core.sampling.chunks import Chunk
@@ -38,18 +39,27 @@ class RunWatch:
         self._to_make = len(job.chunks)
         self._made: list[float] = []
         self._latest: Frames | None = None
+        self._forecast: Forecast | None = None
         self.lines: list[str] = []
         """The plan, when it has been told."""
+
+    def foreseen(self, forecast: Forecast) -> None:
+        """Hear what the run will cost; it is told with the plan, and what does not fit in the log as a warning too."""
+        self._forecast = forecast
+        for warning in forecast.warnings():
+            _log.warning("Gloria: %s", warning)
 
     def planned(self, decisions: list[Decision], notes: list[str]) -> None:
         """Tell what will be done: into the log, under the node, and as an event."""
         self._to_make = sum(decision.take is None for decision in decisions)
-        lines = self.lines = [self._size_line(), *self.notes, *notes, *told(decisions)]
+        cost = self._forecast.lines() if self._forecast is not None else []
+        lines = self.lines = [self._size_line(), *self.notes, *notes, *told(decisions), *cost]
         _log.info("Gloria: run %s. %s", self.folder.path.name, " ".join(lines))
         self._send(
             PLAN_EVENT,
             {
                 "lines": lines,
+                "forecast": self._forecast.told() if self._forecast is not None else None,
                 "chunks": [
                     {
                         "chunk": decision.chunk.index + 1,
@@ -90,6 +100,7 @@ class RunWatch:
         if not news.reused:
             self._made.append(news.seconds)
             self._to_make -= 1
+            self._tell_time()
         preview = None if self._latest is None or news.reused else Image.fromarray(self._latest)
         self.progress.step(record.index, self.num_steps, record.prompt, preview=preview, left_s=self._left_s())
         self._send(
@@ -107,6 +118,16 @@ class RunWatch:
             },
         )
 
+    def _tell_time(self) -> None:
+        """Say how long everything will take, once the first chunk is made."""
+        left = self._left_s()
+        if len(self._made) > 1 or not left:
+            return
+        took, total = duration(self._made[0]), duration(self._made[0] + left)
+        line = f"The first chunk took {took}; all that is made now will take about {total}."
+        _log.info("Gloria: %s", line)
+        PromptServer.instance.send_progress_text("\n".join([*self.lines, line]), self.job.request.node_id)
+
     def _left_s(self) -> float | None:
         """Return how long the rest should take, by the chunks made so far; None before the first."""
         return sum(self._made) / len(self._made) * max(0, self._to_make) if self._made else None
@@ -114,14 +135,13 @@ class RunWatch:
     def _size_line(self) -> str:
         job = self.job
         chunk, (width, height) = job.chunks[0], job.size
-        _, channels, rows, columns = job.shape
+        rows, columns = job.shape[2:]
         tokens = chunk.num_latents * (rows // 2) * (columns // 2)
         anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in job.request.anchors.anchors)
-        latents_mb = len(job.chunks) * chunk.num_latents * channels * rows * columns * 4 / 1e6
         end_s = job.chunks[-1].frames.stop / job.fps
         return (
             f"{len(job.chunks)} chunks, {job.chunks[-1].frames.stop} frames of {width} x {height} ({clock(end_s)}), "
-            f"{tokens} tokens a chunk and {anchors} of anchors; the latents take {latents_mb:.0f} MB of disk."
+            f"{tokens} tokens a chunk and {anchors} of anchors."
         )
 
     def _send(self, event: str, data: Mapping[str, Any]) -> None:

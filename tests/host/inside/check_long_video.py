@@ -10,6 +10,7 @@ import pytest
 import torch
 from gloria_pack.gloria_core.errors import GloriaError, PlanError
 from gloria_pack.gloria_core.media import iter_frames
+from gloria_pack.gloria_core.runs.old_takes import REMOVE
 from gloria_pack.nodes import sample
 from gloria_pack.nodes.host import long_video, progress, watch
 from gloria_pack.nodes.host.nano import load_nano
@@ -18,7 +19,7 @@ from gloria_pack.nodes.sample_inputs import BRIDGE, long_sampler_inputs
 SINCE_THE_FIRST_RELEASE = [
     "model_low_noise", "boundary", "clip_vision_output", "end_image", "clip_vision_end_image", "run", "reroll",
     "after_reroll", "prefix_noise", "colour_guard", "drift_threshold", "drift_tries", "snap", "sound_end",
-    "continue_from",
+    "continue_from", "clip_vision", "old_takes",
 ]  # fmt: skip
 
 
@@ -58,6 +59,8 @@ def test_every_input_reaches_the_request(tmp_path: Path, monkeypatch: pytest.Mon
         "late",
         "loop",
         "v",
+        "encoder",
+        REMOVE,
     ]
     later = dict(zip(SINCE_THE_FIRST_RELEASE, values, strict=True))
     new = sample._request({**given, **later}, "8", wants_images=True)
@@ -68,6 +71,8 @@ def test_every_input_reaches_the_request(tmp_path: Path, monkeypatch: pytest.Mon
     assert (new.snap, new.sound_fit, new.continue_from) == ("late", "loop", "v")
     assert (old.prefix_noise, old.colour_guard, old.drift_threshold) == (0, 0, 0)
     assert (old.snap, old.sound_fit) == ("nearest", "hold")
+    assert (old.clip_vision, old.removes_old) == (None, False)
+    assert (new.clip_vision, new.removes_old) == ("encoder", True)
 
 
 @pytest.mark.parametrize("layout", ["plain", "strip"])
