@@ -150,3 +150,5 @@ class TrainBatch:
     """Loss weight, broadcastable to (B, 1, T, h, w), with a mean of about 1; None is 1 everywhere."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Numbers the task wants in the log, such as the share of anchors from outside the clip."""
+    names: tuple[str, ...] = ()
+    """What people call the clips, for messages."""

@@ -261,6 +261,8 @@ class LogConfig:
 class OutputConfig:
     """What the files that come of the run say of themselves, to loaders and to LoRA managers."""
 
+    file: str = ""
+    """The file that a finished job writes, relative to its folder; empty takes the title."""
     title: str = ""
     """A name for people; empty takes the run folder's."""
     author: str = ""

@@ -108,6 +108,13 @@ def export_lora(trained: Trained, out: Path) -> Path:
     return out
 
 
+def export_run(run: Path, *, averaged: bool = True) -> Path:
+    """Write what a run has learned to where ``output.file`` says: adapters as a LoRA, whole weights as a checkpoint."""
+    trained = read_trained(run, averaged=averaged)
+    out = trained.folder / (trained.config.output.file or f"{trained.title}.safetensors")
+    return export_lora(trained, out) if trained.is_adapter else export_checkpoint(trained, out)
+
+
 def check_lora(path: Path, model: ModelConfig) -> None:
     """Read a LoRA file back and raise LoraError where a key of it would not be used by the model it was made for."""
     network = GloriaDiT(model, device="meta")
@@ -151,8 +158,9 @@ def merged(trained: Trained) -> dict[str, dict[str, Tensor]]:
         for name, parameter in parameters.items():
             parameter.copy_(given[name])
     for module in modules["dit"].modules():
-        if hasattr(module, "merge") and hasattr(module, "base_layer"):
-            module.merge()
+        merge = getattr(module, "merge", None)
+        if callable(merge) and hasattr(module, "base_layer"):
+            merge()
     return {key: _without_adapters(module) for key, module in modules.items()}
 
 

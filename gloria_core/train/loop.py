@@ -19,7 +19,7 @@ from . import objective, optim, start
 from . import state as states
 from .config import TrainConfig, changed_settings, load_config
 from .objective import NUM_BINS
-from .process import Prefetcher, StopSignal, World, joined_world, keep_freed_memory
+from .process import Prefetcher, StopSignal, World, joined_world, keep_freed_memory, peak_memory_mb
 from .state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class TrainResult:
     checkpoint: Path
     """The last checkpoint."""
     reason: str
-    """``finished``, ``time`` or the name of a signal."""
+    """``finished``, ``time``, ``stop`` (the file) or the name of a signal."""
 
 
 @dataclass(slots=True)
@@ -71,16 +71,21 @@ class _Leg:
     stop_at: float
     stop: StopSignal
     tally: _Tally = field(default_factory=_Tally)
+    names: tuple[str, ...] = ()
+    """Clips of the last batch."""
     cpu_mark: float = 0.0
 
 
-def train(config: TrainConfig, *, resume: bool = False, stop_after_s: float = math.inf) -> TrainResult:
+def train(
+    config: TrainConfig, *, resume: bool = False, stop_after_s: float = math.inf, stop_file: Path | None = None
+) -> TrainResult:
     """Train until ``run.total_steps``, a time limit or a signal, and leave a checkpoint.
 
     Args:
         config: the run; ``run.out`` names its folder.
         resume: go on from the folder's last checkpoint; otherwise the folder must hold no run.
         stop_after_s: seconds from this call after which a checkpoint is made and the leg ends.
+        stop_file: a file whose being there has the same effect.
 
     Raises:
         ConfigError: a setting is wrong, or the folder already holds a run.
@@ -90,7 +95,7 @@ def train(config: TrainConfig, *, resume: bool = False, stop_after_s: float = ma
     begun = time.perf_counter()
     torch.set_num_threads(config.run.threads)
     _log.info("freed memory is %s", "kept" if keep_freed_memory() else "handed back")
-    with joined_world(config.run.device) as world, StopSignal().watching() as stop:
+    with joined_world(config.run.device) as world, StopSignal(stop_file).watching() as stop:
         folder = _folder(config, resume)
         task = start.load_task(config.task.target, config.task.options)
         state = start.new_state(task, config, world.device)
@@ -158,6 +163,7 @@ def train_step(state: TrainState, leg: _Leg) -> bool:
         index = state.step * config.optim.accumulation + micro
         batch = leg.batches.take()
         gradients.extra[: 2 + 2 * NUM_BINS] += backward(state, batch, config, world, index)
+        leg.names = batch.names
         for name, value in batch.metrics.items():
             leg.tally.metrics.setdefault(name, []).append(value)
     cpu = time.process_time()
@@ -290,6 +296,8 @@ def _report(state: TrainState, leg: _Leg) -> None:
         lr=float(state.optimizers[0].param_groups[0]["lr"]),
         grad_norm=tally.grad_norm / tally.steps,
         samples_per_s=speed,
+        eta_s=seconds / tally.steps * (leg.config.run.total_steps - state.step),
+        memory_mb=peak_memory_mb(leg.world.device),
         metrics={name: sum(values) / len(values) for name, values in tally.metrics.items()},
         **_facts(state, leg),
     )
@@ -317,9 +325,11 @@ def _nan_sentence(state: TrainState, leg: _Leg) -> str:
     kept = "no checkpoint was made yet"
     if states.has_state(leg.folder):
         kept = f"the last checkpoint is {states.latest_checkpoint(leg.folder)}"
+    clips = f", clips {', '.join(leg.names)}" if leg.names else ""
+    batch = state.step * leg.config.optim.accumulation
     return (
-        f"The loss or its gradient is no number any more in step {state.step + 1} (batch "
-        f"{state.step * leg.config.optim.accumulation}); {kept}. Lower optim.lr or optim.grad_clip and resume from it."
+        f"The loss or its gradient is no number any more in step {state.step + 1} (batch {batch}{clips}); {kept}. "
+        "Lower optim.lr or optim.grad_clip and resume from it."
     )
 
 

@@ -3,12 +3,14 @@
 import ctypes
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -78,12 +80,33 @@ def keep_freed_memory() -> bool:
     return all(result == 1 for result in done)
 
 
-class StopSignal:
-    """Turns SIGTERM and SIGINT into a wish that the loop looks at between steps; a second Ctrl-C ends at once."""
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the most memory that this process has taken so far, on the device where it computes, in MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "win32":
+        return 0.0
+    import resource
 
-    def __init__(self) -> None:
-        """Start without a wish."""
-        self.name = ""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+class StopSignal:
+    """Turns SIGTERM, SIGINT and a file into a wish that the loop looks at between steps; a second Ctrl-C ends at once.
+
+    Args:
+        file: whose being there is the wish too; None looks for none.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._name, self._file = "", file
+
+    @property
+    def name(self) -> str:
+        """Who wishes: the name of a signal, ``stop`` for the file, or nothing."""
+        if not self._name and self._file is not None and self._file.exists():
+            self._name = "stop"
+        return self._name
 
     @contextmanager
     def watching(self) -> Iterator["StopSignal"]:
@@ -99,7 +122,7 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
+        self._name = signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -53,8 +53,17 @@ def read_stages(path: Path, overrides: Sequence[str] = ()) -> list[TrainConfig]:
     return configs
 
 
+def any_begun(configs: Sequence[TrainConfig]) -> bool:
+    """Tell whether a stage has a checkpoint to go on from."""
+    return any(has_state(Path(config.run.out)) for config in configs)
+
+
 def train_stages(
-    configs: Sequence[TrainConfig], *, resume: bool = False, stop_after_s: float = math.inf
+    configs: Sequence[TrainConfig],
+    *,
+    resume: bool = False,
+    stop_after_s: float = math.inf,
+    stop_file: Path | None = None,
 ) -> TrainResult:
     """Train one stage after the other; with ``resume``, finished stages are passed over and the next goes on.
 
@@ -72,7 +81,8 @@ def train_stages(
         if len(configs) > 1:
             _log.info("stage %d of %d: %s", number, len(configs), config.run.out)
         go_on = resume and (config.run.out in used or not used)
-        result = train(config, resume=go_on, stop_after_s=deadline - time.perf_counter())
+        left_s = deadline - time.perf_counter()
+        result = train(config, resume=go_on, stop_after_s=left_s, stop_file=stop_file)
         if not result.finished:
             break
     return result

@@ -1,0 +1,77 @@
+"""A lock on a folder that the system lets go of when its process ends, however it ends."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_TRIES, _PAUSE_S = 5, 0.05
+
+
+@contextmanager
+def lock_file(path: Path) -> Iterator[bool]:
+    """Take the lock of a file for the length of a ``with`` block, and tell whether it was to be had.
+
+    Somebody may hold it for a moment, only to look whether it is held: that is waited for, a quarter of a second.
+
+    Raises:
+        OSError: the file may not be written to.
+    """
+    with path.open("a+b") as file:
+        taken = _taken_soon(file)
+        try:
+            yield taken
+        finally:
+            if taken:
+                _unlock(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a file; False where there is no such file."""
+    try:
+        with path.open("r+b") as file:
+            if not _lock(file):
+                return True
+            _unlock(file)
+    except OSError:
+        return False
+    return False
+
+
+def _taken_soon(file: IO[bytes]) -> bool:
+    for _ in range(_TRIES):
+        if _lock(file):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
