@@ -4,6 +4,7 @@ from .container import MediaInfo, probe
 from .film import FilmWriter
 from .film_sound import FilmSound, SoundFit
 from .frames import iter_frames
+from .original import OriginalSound
 from .segment import exact_rate, num_frames_in
 from .sound import read_audio, write_audio
 
@@ -11,6 +12,7 @@ __all__ = [
     "FilmSound",
     "FilmWriter",
     "MediaInfo",
+    "OriginalSound",
     "SoundFit",
     "exact_rate",
     "iter_frames",

@@ -62,6 +62,17 @@ class FilmSound:
             return float(self.source[0].shape[-1] / self.source[1])
         return probe(self.source).duration_s
 
+    @property
+    def is_copied(self) -> bool:
+        """Whether the film gets the very packets of the user's file.
+
+        Raises:
+            MediaError: the sound is missing, cannot be read, or has no length.
+        """
+        packets = SoundPackets(self)
+        packets.close()
+        return packets.is_copied
+
 
 @dataclass(frozen=True, slots=True)
 class SoundPacket:

@@ -67,7 +67,7 @@ def iter_blocks(
     container: InputContainer, stream: AudioStream, rate: int, *, layout: str | None = None
 ) -> Iterator[Samples]:
     """Decode a sound track to blocks (channels, n), float32, at ``rate``; sample 0 is the first picture's instant."""
-    resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
+    resampler = AudioResampler(format="flt", layout=layout, rate=rate)  # the library counts 8 planes wrongly
     video = video_stream(container)
     origin_s = float(video.start_time * video.time_base) if video and video.start_time and video.time_base else 0.0
     started = video is not None  # a lone sound track starts with its own first sample
@@ -89,7 +89,8 @@ def iter_blocks(
 
 
 def _arrays(frames: list[AudioFrame]) -> list[Samples]:
-    return [np.asarray(frame.to_ndarray(), np.float32) for frame in frames]
+    """Return interleaved frames as (channels, n)."""
+    return [np.asarray(frame.to_ndarray(), np.float32).reshape(-1, frame.layout.nb_channels).T for frame in frames]
 
 
 def _channels(resampler: AudioResampler, frame: AudioFrame) -> int:

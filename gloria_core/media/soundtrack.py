@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ Sound = tuple[Tensor, int] | str | os.PathLike[str]
 
 _AAC_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
 _OTHER_RATE = 48000
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+"""Usual numbers of channels; 5.1 is mixed to stereo, any other number to mono."""
 
 
 class Soundtrack:
@@ -73,12 +76,18 @@ class Soundtrack:
         self._open.close()
 
     def _repeated(self, sound: Sound, source: Iterator[Samples]) -> Iterator[Samples]:
-        length = 1
-        while length:  # a sound of no length would be repeated for ever
-            length = 0
-            for block in source:
-                length += block.shape[1]
+        """Play a source again and again; where its length is no whole number of samples, it is not rounded twice."""
+        turns, place, late = 0, 0, 0
+        length = Fraction(sound[0].shape[-1] * self.rate, sound[1]) if isinstance(sound, tuple) else None
+        while True:
+            begun = place
+            for block in _moved(source, late):
+                place += block.shape[1]
                 yield block
+            if place == begun:  # a sound of no length would be repeated for ever
+                return
+            turns += 1
+            late = 0 if length is None else place - round(turns * length)
             self._open.close()  # what was open is read to its end
             source = (self._from_waveform(*sound) if isinstance(sound, tuple) else self._from_file(sound))[2]
 
@@ -99,10 +108,10 @@ class Soundtrack:
             )
         if sample_rate < 1:
             raise MediaError(f"The sound's sample rate is {sample_rate} Hz; it must be positive, such as 48000.")
-        if waveform.shape[0] > 2:
+        if waveform.shape[0] not in _LAYOUTS:
             waveform = waveform.mean(0, keepdim=True)
-        rate = _aac_rate(sample_rate)
-        return rate, waveform.shape[0], _iter_waveform(waveform.detach(), sample_rate, rate)
+        rate, channels = _aac_rate(sample_rate), min(waveform.shape[0], 2)
+        return rate, channels, _iter_waveform(waveform.detach(), sample_rate, rate)
 
 
 def _aac_rate(rate: int) -> int:
@@ -110,12 +119,22 @@ def _aac_rate(rate: int) -> int:
 
 
 def _iter_waveform(waveform: Tensor, sample_rate: int, rate: int) -> Iterator[Samples]:
-    resampler = AudioResampler(format="fltp", rate=rate)
+    layout = _LAYOUTS[waveform.shape[0]]
+    resampler = AudioResampler(format="fltp", layout="mono" if layout == "mono" else "stereo", rate=rate)
     for start in range(0, waveform.shape[1], sample_rate):
         part = torch.nan_to_num(waveform[:, start : start + sample_rate].cpu().float()).clamp(-1, 1)
-        frame = AudioFrame.from_ndarray(part.contiguous().numpy(), "fltp", "mono" if part.shape[0] == 1 else "stereo")
+        frame = AudioFrame.from_ndarray(part.contiguous().numpy(), "fltp", layout)
         frame.sample_rate = sample_rate
         frame.pts = start
         yield from (np.asarray(f.to_ndarray(), np.float32) for f in resampler.resample(frame))
     if waveform.shape[1]:
         yield from (np.asarray(f.to_ndarray(), np.float32) for f in resampler.resample(None))
+
+
+def _moved(source: Iterator[Samples], late: int) -> Iterator[Samples]:
+    """Leave out a few samples at the start, or put silence before it where ``late`` is below 0."""
+    for block in source:
+        skipped = min(max(late, 0), block.shape[1])
+        before = np.zeros((block.shape[0], max(-late, 0)), np.float32)
+        yield np.concatenate([before, block[:, skipped:]], axis=1)
+        late = max(late, 0) - skipped

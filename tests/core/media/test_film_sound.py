@@ -15,6 +15,7 @@ from torch import Tensor
 from gloria_core.errors import MediaError
 from gloria_core.media import FilmSound, FilmWriter, probe, read_audio, write_audio
 from gloria_core.media.film_sound import SoundPackets
+from gloria_core.media.soundtrack import Soundtrack
 
 Shoot = Callable[..., Path]
 Sweep = Callable[..., Tensor]
@@ -266,3 +267,39 @@ def test_five_hours_of_sound_are_never_held_in_memory(tmp_path: Path, kind: str)
     assert length_s == pytest.approx(10 * second, abs=0.1)
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kb < 40_000, f"{path.stat().st_size >> 20} MB were read"
+
+
+@pytest.mark.parametrize(("ending", "copied"), [("flac", True), ("wav", False)])
+def test_it_is_known_beforehand_whether_packets_are_copied(tmp_path: Path, ending: str, copied: bool) -> None:
+    source = recorded(tmp_path, ending)
+    assert FilmSound(source).is_copied == copied
+    assert not FilmSound(source, "loop").is_copied
+    assert not FilmSound((torch.zeros(1, 100), 16000)).is_copied
+
+
+@pytest.mark.parametrize(("rate", "length"), [(96000, 96001), (12345, 20000), (8000, 8003)])
+def test_loops_do_not_creep_where_their_length_is_rounded(rate: int, length: int) -> None:
+    sound = torch.zeros(1, length)
+    sound[0, 100:110] = 0.9
+    track = Soundtrack((sound, rate), loop=True)
+    turns = 200
+    late_s = (turns * length + 105) / rate
+    heard = track.take(round((late_s + 0.2) * track.rate))[0]
+    tail_s = 0.1
+    late = heard[round((late_s - tail_s) * track.rate) :]
+    first = heard[: round((105 / rate + tail_s) * track.rate)]
+    assert int(late.argmax()) / track.rate - tail_s == pytest.approx(
+        int(first.argmax()) / track.rate - 105 / rate, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, 1), (2, 2), (3, 1), (6, 2), (8, 1)])
+def test_channels_of_a_waveform_are_mixed_to_what_everybody_can_play(channels: int, expected: int) -> None:
+    sound = torch.zeros(channels, 48000)
+    sound[0] = 0.25  # the front left one alone
+    track = Soundtrack((sound, 48000))
+    heard = track.take(4800)
+    assert track.channels == expected == len(heard)
+    if expected == 2:
+        assert heard[0].mean() > 0.2
+        assert heard[1].max() == 0

@@ -204,3 +204,18 @@ def test_a_sound_that_cannot_be_written_is_refused(
 def test_an_impossible_batch_is_refused(talkie: Path) -> None:
     with pytest.raises(MediaError, match="batch_size is 0"):
         list(iter_frames(talkie, batch_size=0))
+
+
+@pytest.mark.parametrize(("layout", "channels"), [("mono", 1), ("5.1", 6), ("7.1", 8), ("hexadecagonal", 16)])
+def test_any_number_of_channels_is_read(tmp_path: Path, layout: str, channels: int) -> None:
+    path = tmp_path / "many.wav"
+    wanted = np.arange(800 * channels, dtype=np.int16).reshape(1, -1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(wanted, "s16", layout)
+        frame.sample_rate, frame.pts = 8000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    heard, rate = read_audio(path)
+    assert (rate, heard.is_contiguous()) == (8000, True)
+    assert np.array_equal((heard * 32768).numpy(), wanted.reshape(-1, channels).T)
