@@ -33,6 +33,8 @@ CHANNELS = 64
 FRAMES, SIDE = 4, 8
 """Pixels of a block in time and along each side."""
 BLOCK = 3 * FRAMES * SIDE * SIDE
+DECODER = "gloria-nano codec, float32, exact"
+"""How runs name the decoding of its latents; the same inside and outside of a host."""
 CODEC_FILE = Path(__file__).parent / "weights" / "codec.safetensors"
 
 

@@ -1,6 +1,6 @@
 """Ties a network to the conditions of one chunk, so that a solver sees nothing but ``denoise(x, sigma)``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,6 +63,7 @@ def bind(
     prefix: Tensor | None = None,
     noise: Tensor | None = None,
     cache: Cache | None = None,
+    together: bool = False,
 ) -> Denoise:
     """Return ``denoise(x, sigma) -> x0`` for one chunk.
 
@@ -76,6 +77,7 @@ def bind(
         prefix: clean latents (B, C, P, H, W) to hold at the start of the chunk.
         noise: the chunk's noise (B, C, T, H, W), for a prefix that is shown noised.
         cache: handed to the network at every pass; the caller tells it when a chunk begins.
+        together: run the passes of guidance as one batch: faster where the card is not busy, for as much more memory.
 
     Raises:
         ConfigError: guidance needs a negative prompt that is not there, or a noised prefix the chunk's noise.
@@ -89,25 +91,32 @@ def bind(
     num_prefix = 0 if prefix is None else prefix.shape[2]
     shown = _shown_prefix(prefix, noise, conditions.prefix_noise)
 
+    def velocities(x: Tensor, sigma: float, branches: Sequence[Branch]) -> tuple[Tensor, ...]:
+        """Run the network once, the branches side by side in its batch."""
+        given = [_shown(branch, conditions, x) for branch in branches]
+        context = torch.cat([rows for rows, _ in given])
+        sounds = [audio for _, audio in given if audio is not None]
+        x = torch.cat([x] * len(given))
+        timestep = torch.full((x.shape[0],), TIMESTEPS * sigma, dtype=torch.float32, device=x.device)
+        velocity = denoiser(
+            x.to(context.dtype),
+            timestep,
+            context,
+            anchors=conditions.anchors,
+            num_prefix=num_prefix,
+            prefix_timestep=TIMESTEPS * conditions.prefix_noise,
+            audio=torch.cat(sounds) if sounds else None,
+            cache=cache,
+        )
+        return velocity.to(x.dtype).chunk(len(given))
+
     def denoise(x: Tensor, sigma: float) -> Tensor:
         x = _with_prefix(x, shown)
-        timestep = torch.full((x.shape[0],), TIMESTEPS * sigma, dtype=torch.float32, device=x.device)
-
-        def guess(branch: Branch) -> Tensor:
-            context, audio = _shown(branch, conditions, x)
-            velocity = denoiser(
-                x.to(context.dtype),
-                timestep,
-                context,
-                anchors=conditions.anchors,
-                num_prefix=num_prefix,
-                prefix_timestep=TIMESTEPS * conditions.prefix_noise,
-                audio=audio,
-                cache=cache,
-            ).to(x.dtype)
-            return x - velocity * sigma
-
-        return _with_prefix(conditions.guidance.mix(guess, has_audio=has_audio), prefix)
+        branches = tuple(conditions.guidance.weights(has_audio=has_audio))
+        passes = [branches] if together else [(branch,) for branch in branches]
+        found = [velocity for several in passes for velocity in velocities(x, sigma, several)]
+        guesses = {branch: x - velocity * sigma for branch, velocity in zip(branches, found, strict=True)}
+        return _with_prefix(conditions.guidance.mix(guesses.__getitem__, has_audio=has_audio), prefix)
 
     return denoise
 
@@ -118,6 +127,7 @@ def chunk_sampler(
     solver: Solver,
     sigmas: Tensor,
     cache: Cache | None = None,
+    together: bool = False,
     on_step: Callable[[Chunk, Step], None] | None = None,
 ) -> ChunkSampler[ChunkConditions]:
     """Return the core's own sampler for `long_video.generate`.
@@ -127,6 +137,7 @@ def chunk_sampler(
         solver: walks along ``sigmas``.
         sigmas: noise levels from 1 to 0.
         cache: the network's cache for this video; told about the start of every chunk.
+        together: run the passes of guidance as one batch; see `bind`.
         on_step: called at every step, for progress and previews; what it raises ends the sampling.
 
     Raises:
@@ -149,7 +160,7 @@ def chunk_sampler(
             cache.start_chunk()
         noise = job.noise.to(job.conditions.context.device)
         prefix = None if job.prefix is None else job.prefix.to(noise)
-        denoise = bind(denoiser, job.conditions, prefix=prefix, noise=noise, cache=cache)
+        denoise = bind(denoiser, job.conditions, prefix=prefix, noise=noise, cache=cache, together=together)
         callback = None if on_step is None else lambda step: on_step(job.chunk, step)
         return _with_prefix(solver(denoise, highest * noise, sigmas, callback), prefix)
 

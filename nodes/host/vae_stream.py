@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...gloria_core.errors import GloriaError
+from ...gloria_core.nano.codec import DECODER
 from ...gloria_core.sampling.chunks import STRIDE, frames_of
 from .vae import NanoVAE, to_bytes
 
@@ -100,6 +101,8 @@ class StreamDecoder:
         way = "exact" if self.is_exact else f"context {self.lookback}"
         module = type(vae.first_stage_model)
         self.name = f"{module.__module__}.{module.__qualname__}, {vae.vae_dtype}, {way}"
+        if step is _nano_step:
+            self.name = DECODER
         if not self.is_exact and context is None:
             _log.warning(
                 "Gloria: the decoder of this VAE (%s) cannot be continued from piece to piece. Each piece of a long "

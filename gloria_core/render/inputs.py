@@ -1,0 +1,140 @@
+"""From the files of a job to what a model is given: pictures, anchors, sound."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..anchors.picture import AnchorPicture
+from ..audio import mel_features
+from ..config import ModelConfig
+from ..errors import AudioError, ConfigError, MediaError
+from ..media import read_audio
+from ..media.frames import last_frames
+from ..runs.tail import num_tail_frames
+from ..sampling.anchor_schedule import SLOTS
+from ..types import EXPRESSIONS, VIEWS, AnchorRole, AudioFeatures
+from .bundled import character, speech
+from .job import BUNDLED_SPEECH, GLOBAL, RenderJob
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """A sound as it was, and where it came from."""
+
+    path: Path
+    waveform: Tensor
+    """(channels, samples), full scale 1."""
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.waveform.shape[-1] / self.sample_rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Inputs:
+    """The files of a job, read."""
+
+    pictures: tuple[AnchorPicture, ...]
+    start: Tensor | None
+    """A picture (1, H, W, 3), 0..1."""
+    tail: Tensor | None
+    """The last frames (F, H, W, 3), 0..1, of the video to go on from."""
+    sound: Sound | None
+
+
+def read_inputs(job: RenderJob) -> Inputs:
+    """Read pictures and sound.
+
+    Raises:
+        GloriaError: a file cannot be read, or nobody is called so.
+    """
+    pictures = _anchors(job)
+    sound = None
+    if job.audio:
+        path = speech() if job.audio == BUNDLED_SPEECH else Path(job.audio)
+        sound = Sound(path, *read_audio(path))
+    tail = None
+    if job.continue_from:
+        count = num_tail_frames(job.overlap_latents, held=True)
+        tail = torch.from_numpy(last_frames(job.continue_from, count).astype(np.float32) / 255.0)
+    return Inputs(pictures=pictures, start=_start(job, pictures), tail=tail, sound=sound)
+
+
+def read_picture(path: Path) -> Tensor:
+    """Return a picture file as (1, H, W, 3), 0..1, upright.
+
+    Raises:
+        MediaError: it is missing, or no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            pixels = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), np.float32)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise MediaError(f"The picture {path} cannot be read ({error}); save it again as PNG or JPEG.") from error
+    return torch.from_numpy(pixels / 255.0).unsqueeze(0)
+
+
+def heard(sound: Sound, config: ModelConfig, *, fps: float, offset_s: float) -> AudioFeatures:
+    """Return a sound as a model hears it.
+
+    Args:
+        sound: the sound.
+        config: the model.
+        fps: frames a second of the video.
+        offset_s: seconds by which the lips come later than the sound.
+
+    Raises:
+        AudioError: the model is deaf, the offset leaves nothing of the sound, or its branch needs an encoder.
+    """
+    if config.audio is None:
+        raise AudioError(
+            f"The model {config.name!r} was made without ears: leave 'audio' out, or use weights with an audio branch."
+        )
+    if config.audio.kind != "mel":
+        raise AudioError(
+            f"The model {config.name!r} listens through {config.audio.kind}, whose encoder a render without ComfyUI "
+            "does not have: render it inside ComfyUI, or use weights that hear mel spectra."
+        )
+    waveform = _moved(sound.waveform.float(), round(offset_s * sound.sample_rate))
+    num_frames = max(1, int(np.ceil(waveform.shape[-1] / sound.sample_rate * fps)))
+    return mel_features(waveform, sound.sample_rate, fps=fps, num_frames=num_frames)
+
+
+def _moved(waveform: Tensor, samples: int) -> Tensor:
+    """Delay (channels, samples) by putting silence before it, or hasten it by cutting its start."""
+    if samples >= 0:
+        return torch.nn.functional.pad(waveform, (samples, 0))
+    if -samples >= waveform.shape[-1]:
+        raise AudioError("The sync offset is longer than the sound; use a value between -1 and 1 s.")
+    return waveform[:, -samples:]
+
+
+def _anchors(job: RenderJob) -> tuple[AnchorPicture, ...]:
+    """Return the character's pictures in the order of their slots; ConfigError where the global one is missing."""
+    if "character" in job.anchors:
+        return character(str(job.anchors["character"]))
+    if job.anchors and GLOBAL not in job.anchors:
+        raise ConfigError(
+            f"The anchors are {', '.join(job.anchors)}, without a global one: add the picture of the whole scene as "
+            "anchors.global; the start frame will do."
+        )
+    words = [word for word in SLOTS if word in job.anchors]
+    return tuple(AnchorPicture(*_slot(word), read_picture(Path(job.anchors[word]))) for word in words)
+
+
+def _slot(word: str) -> tuple[AnchorRole, str]:
+    if word in VIEWS:
+        return AnchorRole.VIEW, word
+    return (AnchorRole.EXPRESSION, word) if word in EXPRESSIONS else (AnchorRole.GLOBAL, "")
+
+
+def _start(job: RenderJob, pictures: tuple[AnchorPicture, ...]) -> Tensor | None:
+    if not job.start_image:
+        return None
+    return pictures[0].image if job.start_image == GLOBAL else read_picture(Path(job.start_image))

@@ -1,0 +1,79 @@
+"""One render from its job to its film."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError
+from ..runs.digest import digest_of
+from ..runs.folder import RunFolder
+from ..runs.make import make
+from ..runs.names import RUNS, next_video
+from ..runs.reuse import Shelf, decide
+from .bundled import bundled_kit
+from .inputs import read_inputs
+from .job import RenderJob
+from .kit import Kit
+from .prepare import prepare
+from .watch import LineWatch, Say, plan_lines
+
+
+def render(job: RenderJob, say: Say) -> Path:
+    """Make a video, or go on with it where it was stopped.
+
+    Args:
+        job: what is wanted; its paths are absolute.
+        say: told what happens, a line at a time.
+
+    Returns:
+        The finished film.
+
+    Raises:
+        GloriaError: the job cannot be met, another process works on it, or the disk refuses. What is finished stays.
+    """
+    folder = RunFolder(run_path(job))
+    with folder.locked():
+        pass  # told now, before anything large is loaded
+    prepared = prepare(job, read_inputs(job), kit_of(job))
+    watch = LineWatch(say, lambda decisions, notes: plan_lines(prepared, decisions, notes), len(prepared.video.chunks))
+    made = make(prepared.run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
+    if not job.keep_latents:
+        shutil.rmtree(folder.path, ignore_errors=True)
+    return made.video
+
+
+def dry_run(job: RenderJob, say: Say) -> None:
+    """Say what a render would make and what it would use again; nothing is sampled, and no folder made or changed.
+
+    Raises:
+        GloriaError: the job cannot be met.
+    """
+    prepared = prepare(job, read_inputs(job), kit_of(job))
+    run = prepared.run
+    path = run_path(job)
+    takes, broken = RunFolder(path).takes() if path.is_dir() else ([], [])
+    wishes = [run.script(chunk, 0).wish for chunk in run.chunks]
+    plain = [run.plain(chunk).wish for chunk in run.chunks]
+    start = "" if run.start is None else digest_of(run.start.float())
+    for line in plan_lines(prepared, decide(wishes, plain, Shelf(takes), start), broken):
+        say(line)
+
+
+def run_path(job: RenderJob) -> Path:
+    """Return the folder of a job's run."""
+    return Path(job.output) / RUNS / job.run_name
+
+
+def kit_of(job: RenderJob) -> Kit:
+    """Return the parts of a render for a job's weights."""
+    return bundled_kit(device_of(job.model.device))
+
+
+def device_of(name: str) -> torch.device:
+    """Return a device by its name; ConfigError where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"The device is {name!r}, and torch sees no CUDA card here: use cpu.")
+    return torch.device(name)
