@@ -106,9 +106,8 @@ def _state(job: Job, events: Sequence[dict[str, Any]]) -> tuple[str, str]:
         return ("stopping" if job.stop_file.exists() else "running"), ""
     if not events:
         return "new", ""
-    last = next(
-        (e for e in reversed(events) if e["event"] in ("error", "end", "exported", "start", "resume", "train")), {}
-    )
+    ends = ("error", "end", "exported", "start", "resume", "train")
+    last: dict[str, Any] = next((event for event in reversed(events) if event["event"] in ends), {})
     match last.get("event"):
         case "error":
             return "failed", str(last.get("sentence", ""))
