@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from .host.api import io
 from .host.audio_branch import branch_files, with_branch
 from .host.audio_branch import fingerprint as branch_fingerprint
 from .host.encoders import FileEncoder, encoder_files
 from .host.paths import sound_files
-from .host.sound import BUNDLED, encode_sound, fingerprint, load_sound
+from .host.sound import BUNDLED, encode_sound, fingerprint, load_sound, parts_of
 from .sockets import GloriaAudio
 
 _CATEGORY = "Gloria/audio"
@@ -27,16 +25,16 @@ class LoadSpeech(io.ComfyNode):
             node_id="GloriaLoadSpeech",
             display_name="Gloria Load Speech",
             category=_CATEGORY,
-            description="Loads speech from a sound or video file of the input folder. The bundled speech is there "
-            "to try things out.",
+            description="Loads speech from a sound or video file of the input folder, and remembers the file: the film "
+            "gets its own sound, not a copy of a copy. The bundled speech is there to try things out.",
             inputs=[
                 io.Combo.Input(
                     "audio",
                     options=[BUNDLED, *sound_files()],
                     default=BUNDLED,
                     tooltip="The bundled speech, or a sound or video file of the input folder. Clean speech without "
-                    "music gives the best lips. To upload a file from the page, use the stock Load Audio node in this "
-                    "one's place.",
+                    "music gives the best lips. To upload a file from the page, use a stock Load Audio node once, then "
+                    "press R and choose the file here: only from here does the film get the file's own sound.",
                 )
             ],
             outputs=[io.Audio.Output(display_name="audio")],
@@ -171,6 +169,16 @@ class AudioEncoder(io.ComfyNode):
                     "(with its config.json), or a file that the stock loader does not take. Needs the package "
                     "transformers, which ComfyUI has.",
                 ),
+                io.Int.Input(
+                    "sync_frames",
+                    default=0,
+                    min=-600,
+                    max=600,
+                    optional=True,
+                    tooltip="The same in whole frames of the video, added to sync_offset: 1 lets the lips come one "
+                    "frame later. Step through the video where lips close on a p, b or m, and count. The sound in the "
+                    "file stays as it is; costs nothing.",
+                ),
             ],
             outputs=[GloriaAudio.Output(display_name="audio")],
         )
@@ -179,16 +187,26 @@ class AudioEncoder(io.ComfyNode):
     def execute(
         cls,
         model: Any,  # noqa: ANN401 - the host's MODEL
-        audio: dict[str, Any],
+        audio: dict[str, Any] | None,
         fps: float,
         sync_offset: float,
         audio_encoder: Any = None,  # noqa: ANN401 - the host's AUDIO_ENCODER
         encoder_file: str = _CONNECTED,
+        sync_frames: int = 0,
     ) -> io.NodeOutput:
         """Encode the sound."""
         if encoder_file != _CONNECTED:
             audio_encoder = FileEncoder(encoder_file)
-        waveform: Tensor = audio["waveform"]
+        waveform, sample_rate, original = parts_of(audio)
         return io.NodeOutput(
-            encode_sound(model, waveform, audio["sample_rate"], fps=fps, offset_s=sync_offset, encoder=audio_encoder)
+            encode_sound(
+                model,
+                waveform,
+                sample_rate,
+                fps=fps,
+                offset_s=sync_offset,
+                offset_frames=sync_frames,
+                encoder=audio_encoder,
+                original=original,
+            )
         )

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..gloria_core.anchors.picture import AnchorPicture
+from ..gloria_core.media import OriginalSound
 from ..gloria_core.sampling.anchor_schedule import AnchorSchedule
 from ..gloria_core.sampling.prompts import PromptCue
 from ..gloria_core.types import AnchorSet, AudioFeatures
@@ -54,6 +55,8 @@ class EncodedAudio:
     """(channels, samples), full scale 1, as it was; sample 0 is the video's start."""
     sample_rate: int
     """Samples a second."""
+    original: OriginalSound | None = None
+    """The file that the waveform was read from, whose own packets the film is given; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

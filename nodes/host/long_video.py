@@ -22,6 +22,7 @@ from .needs import memory_needs
 from .paths import check_prefix, new_output, run_path
 from .progress import step_previewer
 from .run_job import run_job
+from .sound import sound_notes
 from .video_job import VideoJob, VideoRequest, prepared
 from .watch import RunWatch
 
@@ -60,7 +61,7 @@ def make_video(request: VideoRequest) -> VideoResult:
         _check_room(job)
     folder = RunFolder(run_path(request.run, request.prefix))
     lost = lost_cues(job.prompts, job.chunks, job.fps, request.snap)
-    watch = RunWatch(job, folder, [*lost, *request.anchors.schedule.missing(request.anchors.anchors)])
+    missing = request.anchors.schedule.missing(request.anchors.anchors)
     frames: list[Frames] = []
 
     look = step_previewer(request.patcher)
@@ -73,6 +74,7 @@ def make_video(request: VideoRequest) -> VideoResult:
 
     try:
         asked = run_job(job, on_step, frames.append if request.wants_images else None)
+        watch = RunWatch(job, folder, [*lost, *missing, *sound_notes(asked.sound)])
         made = make(replace(asked, memory=memory_needs(job), on_forecast=watch.foreseen), folder, watch, target)
     except comfy.model_management.OOM_EXCEPTION as error:
         raise _out_of_memory(job) from error

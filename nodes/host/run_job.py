@@ -5,9 +5,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ...gloria_core.errors import ConfigError
-from ...gloria_core.media import FilmSound
 from ...gloria_core.runs.chunk_file import Ingredient
-from ...gloria_core.runs.digest import digest_of, digest_of_weights
+from ...gloria_core.runs.digest import digest_of_weights
 from ...gloria_core.runs.drift import drift_against
 from ...gloria_core.runs.ingredients import common_ingredients
 from ...gloria_core.runs.job import Frames, RunJob, film_rate
@@ -21,6 +20,7 @@ from .clip_embedding import clip_embedding
 from .guider import ChunkPrompts, HostChunkSampler, StepCallback, with_anchors, with_audio
 from .image_channels import ImageChannels, num_prefix_pictures, prefix_pictures
 from .ingredients import conditioning_digest, model_ingredient, picture_ingredient, sampler_ingredient
+from .sound import film_sound, film_sound_digest
 from .text import encode_texts
 from .vae_stream import StreamDecoder
 from .video_job import VideoJob
@@ -52,7 +52,7 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
     def pictures(prefix: Tensor) -> Frames:
         return prefix_pictures(decoder, prefix, job.prefix_mode)
 
-    source = None if request.audio is None else (request.audio.waveform, request.audio.sample_rate)
+    sound = None if request.audio is None else film_sound(request.audio, request.sound_fit)
     showing = Showing(
         job.layout,
         what=[request.layout, request.smallest_side],
@@ -83,8 +83,8 @@ def run_job(job: VideoJob, on_step: StepCallback, on_frames: Callable[[Frames], 
         size=job.layout.size,
         look=showing.look,
         show=showing.show,
-        sound=None if source is None else FilmSound(source, request.sound_fit),
-        sound_digest="" if source is None else digest_of(*source, request.sound_fit),
+        sound=sound,
+        sound_digest="" if request.audio is None or sound is None else film_sound_digest(request.audio, sound),
         settings=_settings(job),
         on_frames=on_frames,
         removes_old=request.removes_old,
