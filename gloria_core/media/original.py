@@ -4,6 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -52,5 +53,6 @@ class OriginalSound:
 def _digest(waveform: Tensor, sample_rate: int) -> str:
     told = f"{sample_rate} Hz {tuple(waveform.shape)} {waveform.dtype}"
     state = hashlib.blake2b(told.encode(), digest_size=16)
-    state.update(memoryview(waveform.detach().cpu().float().contiguous().numpy()))
+    samples: Any = waveform.detach().cpu().float().contiguous().numpy()  # a buffer, which its type does not say
+    state.update(samples)
     return state.hexdigest()

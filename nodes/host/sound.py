@@ -185,7 +185,7 @@ def _features(audio: AudioConfig, encoder: Any, waveform: Tensor, sample_rate: i
 def _offset_s(seconds: float, frames: int, fps: float) -> float:
     """Add up the two sync offsets; AudioError where they are longer than anybody means."""
     total_s = seconds + frames / fps
-    if abs(total_s) > _LONGEST_OFFSET_S:
+    if not abs(total_s) <= _LONGEST_OFFSET_S:  # nor where it is no number
         raise AudioError(
             f"The lips would come {abs(total_s):.2f} s {'later' if total_s > 0 else 'earlier'} than the sound "
             f"({seconds:g} s and {frames} frames at {fps:g} a second); they can be moved by at most "
