@@ -15,6 +15,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from torch import Tensor
 
 from ..errors import MediaError
@@ -28,6 +29,11 @@ _COPIED = {"aac", "mp3", "mp3float", "flac", "opus", "libopus", "alac", "ac3"}
 """Decoders whose packets an MP4 file may hold."""
 _EVEN = {"aac", "mp3", "mp3float", "alac", "ac3"}
 """Those among them whose packets are equally long, so that they can be counted where the file's clock is coarse."""
+_OPUS = {"opus", "libopus"}
+"""Those whose packets tell how long they are."""
+_OPUS_RATE = 48000
+_OPUS_TENTHS_MS = (100, 200, 400, 600) * 3 + (100, 200) * 2 + (25, 50, 100, 200) * 4
+"""Lengths of a frame, by the bandwidth that a packet's first byte names. Source: RFC 6716, table 2."""
 _GAP_S = 0.05
 """A packet that is further than this from the end of the one before begins where its file says it does."""
 _BLOCK = 1024
@@ -211,7 +217,13 @@ def _may_be_copied(stream: AudioStream) -> bool:
         return False
     if codec.name == "aac" and not codec.extradata:  # as broadcast: each packet has a header that MP4 does not take
         return False
-    return (codec.name in _EVEN and codec.frame_size > 0) or stream.time_base * stream.rate <= 1
+    counted = codec.name in _OPUS or (codec.name in _EVEN and codec.frame_size > 0)
+    return counted or not _is_coarse(stream)
+
+
+def _is_coarse(stream: AudioStream) -> bool:
+    """Whether a file's clock cannot tell one sample from the next, as that of Matroska and WebM."""
+    return stream.time_base is not None and stream.time_base * stream.rate > 1
 
 
 def _fits_mp4(template: _Template) -> bool:
@@ -233,31 +245,56 @@ def _origin_s(container: InputContainer, stream: AudioStream) -> Fraction | None
     """
     video = video_stream(container)
     begins = Fraction(video.start_time * video.time_base) if video and video.start_time and video.time_base else None
+    first_s, length = None, 0
     try:
         for packet in container.demux(stream):
+            if packet.size and first_s is None and packet.pts is not None and stream.time_base is not None:
+                first_s = packet.pts * stream.time_base
+            length += _length(packet, stream)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
                 continue
             for frame in frames:
-                heard = Fraction(0) if frame.pts is None or not frame.time_base else frame.pts * frame.time_base
-                return (begins or Fraction(0)) if video else heard
+                if video:
+                    return begins or Fraction(0)
+                if _is_coarse(stream) and first_s is not None:  # counted, because the clock would round it
+                    return first_s + Fraction(length - frame.samples, stream.rate)
+                return Fraction(0) if frame.pts is None or not frame.time_base else frame.pts * frame.time_base
     except (av.error.InvalidDataError, av.error.EOFError):
         pass
     return None
 
 
+def _length(packet: Packet, stream: AudioStream) -> int:
+    """Return how many samples a packet holds: counted where that can be done, otherwise as the file says it."""
+    codec = stream.codec_context
+    if codec.name in _EVEN and codec.frame_size > 0:
+        return codec.frame_size if packet.size else 0
+    if codec.name in _OPUS:
+        return _opus_length(bytes(packet)[:2])
+    assert stream.time_base is not None  # asked before
+    return round((packet.duration or 0) * stream.time_base * stream.rate)
+
+
+def _opus_length(head: bytes) -> int:
+    """Return the samples of an Opus packet by its first two bytes. Source: RFC 6716, section 3.1."""
+    if not head:
+        return 0
+    frames = (1, 2, 2, head[1] & 63 if len(head) > 1 else 0)[head[0] & 3]
+    return frames * _OPUS_TENTHS_MS[head[0] >> 3] * _OPUS_RATE // 10000
+
+
 def _stored(container: InputContainer, stream: AudioStream, origin_s: Fraction) -> Iterator[SoundPacket]:
     """Yield a file's packets, as far as it goes."""
     assert stream.time_base is not None  # asked before
-    codec, rate, place = stream.codec_context, stream.rate, None
-    even = codec.frame_size if codec.name in _EVEN else 0
+    rate, place = stream.rate, None
     try:
         for packet in container.demux(stream):
             if packet.size == 0 or packet.pts is None:
                 continue
             told = round((packet.pts * stream.time_base - origin_s) * rate)
-            duration = even or round((packet.duration or 0) * stream.time_base * rate)
+            duration = _length(packet, stream)
             if duration <= 0:
                 continue
             start = told if place is None or told - place > _GAP_S * rate else place
