@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, device
+import torch
+from torch import Tensor
 
 from ..config import ModelConfig
 from ..protocols import Cache, Denoiser
@@ -37,8 +38,10 @@ class Kit:
     """How far the model's own noise levels are bent."""
     stride: int
     """Pixels of a latent along a side."""
-    device: device
+    device: torch.device
     """Where the network runs."""
+    dtype: torch.dtype = torch.float32
+    """What it is computed in."""
     texts: Texts
     encode: Callable[[Tensor], Tensor]
     """Encodes frames (F, H, W, 3), 0..1, to latents (1, C, T, h, w), float32 on the CPU."""

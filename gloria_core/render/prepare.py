@@ -13,7 +13,7 @@ from ..runs.digest import digest_of
 from ..runs.drift import drift_against
 from ..runs.ingredients import common_ingredients, model_ingredient, solver_ingredient, text_digest
 from ..runs.job import RunJob, film_rate
-from ..runs.reroll import BRIDGE
+from ..runs.reroll import BRIDGE, parse_rerolls
 from ..runs.scripts import Cue, Direction, Scripts
 from ..runs.showing import Showing
 from ..runs.tail import check_tail, tail_pictures
@@ -76,7 +76,8 @@ class _Preparation:
         check_guidance(self.guidance, self.cues, has_audio=self.sound is not None, has_negative=True)
         shift = job.model.shift or kit.shift
         self.sigmas = simple_sigmas(job.steps, shift)
-        self.rows = dict(kit.texts({job.negative, *(cue.text for cue in self.cues)}))
+        rerolled = (line.reroll.prompt for line in parse_rerolls(job.reroll))
+        self.rows = dict(kit.texts({job.negative, *(cue.text for cue in self.cues), *filter(None, rerolled)}))
 
     def prepared(self) -> Prepared:
         """Return the run."""
@@ -181,24 +182,19 @@ class _Preparation:
         return Scripts(
             direction,
             same=same,
-            text=lambda prompt: text_digest((self._rows(prompt), {})),
+            text=lambda prompt: text_digest((self.rows[prompt], {})),
             conditions=self._conditions,
         )
 
-    def _rows(self, prompt: str) -> Tensor:
-        if prompt not in self.rows:
-            self.rows |= self.kit.texts({prompt})
-        return self.rows[prompt]
-
     def _conditions(self, cue: Cue) -> ChunkConditions:
-        chunk, device, guidance = cue.chunk, self.kit.device, cue.guidance
+        chunk, guidance, kit = cue.chunk, cue.guidance, self.kit
         audio = self._windows(chunk)
         if self.sound is None:
             guidance = Guidance(text_scale=guidance.text_scale, audio_scale=0.0)
         return ChunkConditions(
-            context=self._rows(cue.prompt).to(device),
-            negative_context=self.rows[self.job.negative].to(device),
-            audio=None if audio is None else audio.unsqueeze(0).to(device),
+            context=self.rows[cue.prompt].to(kit.device, kit.dtype),
+            negative_context=self.rows[self.job.negative].to(kit.device, kit.dtype),
+            audio=None if audio is None else audio.unsqueeze(0).to(kit.device),
             anchors=AnchorSet(tuple(self._on_device(anchor) for anchor in cue.anchors)),
             guidance=guidance,
             prefix_noise=self.job.prefix_noise if chunk.num_prefix else 0.0,

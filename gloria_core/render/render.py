@@ -15,6 +15,7 @@ from .bundled import bundled_kit
 from .inputs import read_inputs
 from .job import RenderJob
 from .kit import Kit
+from .pipeline import pipeline_kit
 from .prepare import prepare
 from .watch import LineWatch, Say, plan_lines
 
@@ -35,7 +36,7 @@ def render(job: RenderJob, say: Say) -> Path:
     folder = RunFolder(run_path(job))
     with folder.locked():
         pass  # told now, before anything large is loaded
-    prepared = prepare(job, read_inputs(job), kit_of(job))
+    prepared = prepare(job, read_inputs(job), kit_of(job, writes=True))
     watch = LineWatch(say, lambda decisions, notes: plan_lines(prepared, decisions, notes), len(prepared.video.chunks))
     made = make(prepared.run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
     if not job.keep_latents:
@@ -49,7 +50,7 @@ def dry_run(job: RenderJob, say: Say) -> None:
     Raises:
         GloriaError: the job cannot be met.
     """
-    prepared = prepare(job, read_inputs(job), kit_of(job))
+    prepared = prepare(job, read_inputs(job), kit_of(job, writes=False))
     run = prepared.run
     path = run_path(job)
     takes, broken = RunFolder(path).takes() if path.is_dir() else ([], [])
@@ -65,9 +66,12 @@ def run_path(job: RenderJob) -> Path:
     return Path(job.output) / RUNS / job.run_name
 
 
-def kit_of(job: RenderJob) -> Kit:
-    """Return the parts of a render for a job's weights."""
-    return bundled_kit(device_of(job.model.device))
+def kit_of(job: RenderJob, *, writes: bool) -> Kit:
+    """Return the parts of a render for a job's weights; with ``writes`` what is encoded is kept in the run."""
+    device = device_of(job.model.device)
+    if not job.model.diffusers:
+        return bundled_kit(device)
+    return pipeline_kit(job.model, job.boundary, run_path(job), device, writes=writes)
 
 
 def device_of(name: str) -> torch.device:
