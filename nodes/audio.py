@@ -8,6 +8,7 @@ from .host.audio_branch import fingerprint as branch_fingerprint
 from .host.encoders import FileEncoder, encoder_files
 from .host.paths import sound_files
 from .host.sound import BUNDLED, encode_sound, fingerprint, load_sound, parts_of
+from .numbers import check_finite
 from .sockets import GloriaAudio
 
 _CATEGORY = "Gloria/audio"
@@ -195,6 +196,7 @@ class AudioEncoder(io.ComfyNode):
         sync_frames: int = 0,
     ) -> io.NodeOutput:
         """Encode the sound."""
+        check_finite(fps=fps, sync_offset=sync_offset)
         if encoder_file != _CONNECTED:
             audio_encoder = FileEncoder(encoder_file)
         waveform, sample_rate, original = parts_of(audio)

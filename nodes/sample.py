@@ -13,6 +13,7 @@ from .host.long_video import make_video
 from .host.paths import viewable
 from .host.text import encode_texts
 from .host.video_job import VideoRequest
+from .numbers import check_finite
 from .sample_inputs import long_sampler_inputs
 from .sockets import NO_ANCHORS, Conditioning, EncodedPrompts, GloriaPrompts
 
@@ -139,6 +140,7 @@ class PreviewVideo(io.ComfyNode):
 
 
 def _request(given: dict[str, Any], node_id: str, *, wants_images: bool) -> VideoRequest:
+    check_finite(**given)
     model, name = given["model"], given["sampler_name"]
     sampler, sigmas = given.get("sampler"), given.get("sigmas")
     return VideoRequest(

@@ -1,5 +1,6 @@
 """The pictures that anchors are encoded from, cut to the grid that a model can take."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -7,6 +8,9 @@ from torch.nn.functional import interpolate
 
 from ..errors import AnchorError
 from ..types import SLOTS, AnchorRole
+
+_MOST_PATCHES = 1 << 16
+"""Of one anchor: nearly as many tokens as a whole chunk of 720p video has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ def on_grid(picture: AnchorPicture, grid: int) -> Tensor:
         grid: pixels of one patch of the transformer along a side.
 
     Raises:
-        AnchorError: it is no colour picture, or smaller than half a patch.
+        AnchorError: it is no colour picture, smaller than half a patch, or of more than 65536 patches.
     """
     image = picture.image
     if image.ndim != 4 or image.shape[-1] < 3 or min(image.shape[1:3]) < grid // 2:
@@ -51,6 +55,13 @@ def on_grid(picture: AnchorPicture, grid: int) -> Tensor:
         )
     height, width = image.shape[1:3]
     new_height, new_width = (max(grid, (side + grid // 2) // grid * grid) for side in (height, width))
+    if new_height * new_width > _MOST_PATCHES * grid * grid:
+        side = math.isqrt(_MOST_PATCHES) * grid
+        raise AnchorError(
+            f"The picture for the {picture.name} anchor is {width} x {height}, {new_height * new_width // grid**2} "
+            f"tokens in every chunk; the most is {_MOST_PATCHES} ({side} x {side}): crop it closer, or scale it down. "
+            "A head is sharp enough at 512 x 512."
+        )
     if (new_height, new_width) == (height, width):
         return image
     scale = max(new_height / height, new_width / width)

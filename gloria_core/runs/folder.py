@@ -12,8 +12,9 @@ import json
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,10 @@ from ..events import EventLog
 from ..whole import written_whole
 from .chunk_file import ChunkFileError, ChunkRecord, read_latents, read_record
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_MOST_LETTERS, _MOST_BYTES = 100, 200
+"""Of a run's name; file systems take 255 bytes, and some of its letters may take four."""
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for its devices, whatever ending they have."""
 _CHUNK = re.compile(r"(\d{4,})\.take-(\d+)\.safetensors")
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.05
 _ADVICE = "free some space, or choose another run; what is finished stays"
@@ -47,13 +51,28 @@ class Take:
 
 
 def check_name(name: str) -> str:
-    """Return a run's name; PlanError where it could not be a folder's name on every system."""
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    """Return a run's name, composed as NFC; PlanError where it could not be a folder's name on every system.
+
+    Letters and digits of all scripts will do. Signs that look like a dot or a slash are none, nor is what is not seen.
+    """
+    told, name = name, unicodedata.normalize("NFC", name)
+    if _DEVICES.fullmatch(name):
+        raise PlanError(f"The run is called {told!r}, which Windows keeps for a device; use a name such as 'my-film'.")
+    fits = 0 < len(name) <= _MOST_LETTERS and len(name.encode(errors="replace")) <= _MOST_BYTES
+    if not fits or not all(map(_is_plain, name)) or not (_is_letter(name[0]) or name[0] == "_") or name[-1] == ".":
         raise PlanError(
-            f"The run is called {name[:100]!r}; use up to 100 letters, digits, '_', '-' and '.', beginning with a "
-            "letter, digit or '_', such as 'my-film'."
+            f"The run is called {told[:_MOST_LETTERS]!r}; use up to {_MOST_LETTERS} letters, digits, '_', '-' and '.', "
+            f"beginning with a letter, digit or '_' (at most {_MOST_BYTES} bytes), such as 'my-film'."
         )
     return name
+
+
+def _is_letter(sign: str) -> bool:
+    return unicodedata.category(sign)[0] in "LN"
+
+
+def _is_plain(sign: str) -> bool:
+    return unicodedata.category(sign)[0] in "LMN" or sign in "._-"
 
 
 class RunFolder:
@@ -71,24 +90,21 @@ class RunFolder:
         self.path, self.output = path, output or path.parent.parent
         self.chunks, self.segments = path / "chunks", path / "segments"
         self.film, self.settings = path / "film.mp4", path / "run.json"
-        try:
-            for folder in (path, self.chunks, self.segments):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MediaError(
-                f"The run's folder {path} cannot be made ({error.strerror}): choose another output folder, or another "
-                "name for the run."
-            ) from error
         self.events = EventLog(path / "events.jsonl")
+        self._is_new = not path.is_dir()
+        self._make()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out; the system lets go of the lock when this process ends, however it ends.
 
+        A folder that is new, and in which nothing was begun, is removed in the end.
+
         Raises:
             RunInUseError: another process, or another run of this one, works here.
             MediaError: the folder may not be written to.
         """
+        self._make()
         try:
             lock = (self.path / "lock").open("a+b")
         except OSError as error:
@@ -106,6 +122,26 @@ class RunFolder:
                 yield
             finally:
                 _unlock(lock)
+                lock.close()
+                self._leave_nothing()
+
+    def _make(self) -> None:
+        try:
+            for folder in (self.path, self.chunks, self.segments):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(
+                f"The run's folder {self.path} cannot be made ({error.strerror}): choose another output folder, or "
+                "another name for the run."
+            ) from error
+
+    def _leave_nothing(self) -> None:
+        if not self._is_new or self.settings.exists():
+            return
+        with suppress(OSError):  # there is something in it all the same
+            (self.path / "lock").unlink(missing_ok=True)
+            for folder in (self.chunks, self.segments, self.path):
+                folder.rmdir()
 
     def sweep(self) -> None:
         """Delete what a killed process left half-written."""

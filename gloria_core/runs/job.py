@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..media import FilmSound
+from ..media import FilmSound, exact_rate
 from ..sampling.chunks import Chunk
 from ..sampling.long_video import ChunkSampler, PrefixMode
 from .chunk_file import ChunkRecord, Ingredients
@@ -26,13 +26,10 @@ FORGOTTEN = 32
 """Latents that a Wan VAE is warmed with where a run goes on. One byte of 50,000 then differs by one step from an
 unbroken decoding, with random weights. Source: decision 006."""
 
-_FPS_STEPS = 1001
-"""Frame rates are taken as fractions with denominators up to this: 23.976 is 24000/1001."""
-
 
 def film_rate(fps: float) -> Fraction:
-    """Return the frame rate of a film's file."""
-    return Fraction(fps).limit_denominator(_FPS_STEPS)
+    """Return the frame rate of a film's file: 23.976 is 24000/1001."""
+    return exact_rate(fps)
 
 
 class Decoder(Protocol):

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 from ..errors import MediaError
+from .digest import digest_of
 from .folder import check_name
 
 RUNS = "gloria_runs"
 """Folder of all runs below the output folder."""
+_MOST_LETTERS = 80
+"""Of a name that is made from a file's."""
 
 
 def run_name(name: str, prefix: str) -> str:
@@ -20,7 +23,14 @@ def run_name(name: str, prefix: str) -> str:
     Raises:
         PlanError: the name could lead elsewhere, or is none on every system.
     """
-    return check_name(name.strip() or re.sub(r"[^A-Za-z0-9._-]+", "_", prefix).strip("._-") or "video")
+    return check_name(name.strip() or _from_prefix(prefix))
+
+
+def _from_prefix(prefix: str) -> str:
+    name = re.sub(r"[^\w.-]+", "_", prefix).strip("._-") or "video"
+    if len(name) <= _MOST_LETTERS and len(name.encode()) <= 2 * _MOST_LETTERS:
+        return name
+    return f"{name[: _MOST_LETTERS // 2].strip('._-')}-{digest_of(name)[:8]}"  # two long ones that begin alike differ
 
 
 def next_video(output: Path, prefix: str) -> Path:

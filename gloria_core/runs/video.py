@@ -13,6 +13,9 @@ from ..sampling.guidance import Branch, Guidance
 from ..sampling.prompts import PromptCue
 from ..types import Anchor, AudioFeatures
 
+_MOST_TOKENS = 1 << 20
+"""Of a chunk: half as many again as 81 pictures of 4K, far beyond what any model was trained on or any card holds."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoWish:
@@ -79,6 +82,7 @@ def plan_video(wish: VideoWish, config: ModelConfig, *, stride: int, main: Ancho
         ends_with_video=wish.has_end,
     )
     width, height = size = _size(wish, stride, main)
+    _check_tokens(chunks[0].num_latents, size, 2 * stride)
     return VideoPlan(
         fps=fps,
         size=size,
@@ -132,6 +136,16 @@ def check_picture(name: str, image: Tensor, size: tuple[int, int]) -> Tensor:
     return image[:1, :, :, :3]
 
 
+def _check_tokens(num_latents: int, size: tuple[int, int], grid: int) -> None:
+    width, height = size
+    tokens = num_latents * (width // grid) * (height // grid)
+    if tokens > _MOST_TOKENS:
+        raise PlanError(
+            f"A chunk of {num_latents} latent frames of {width} x {height} is {tokens} tokens; the most is "
+            f"{_MOST_TOKENS}: make the picture smaller, or lower 'chunk_latents'."
+        )
+
+
 def _size(wish: VideoWish, stride: int, main: Anchor | None) -> tuple[int, int]:
     if main is None and not (wish.width and wish.height):
         raise PlanError("There is no global anchor to take the size from; set width and height.")
@@ -140,6 +154,7 @@ def _size(wish: VideoWish, stride: int, main: Anchor | None) -> tuple[int, int]:
     grid = 2 * stride
     for name, side in (("width", width), ("height", height)):
         if side % grid or side < grid:
-            below, above = max(grid, side // grid * grid), (side // grid + 1) * grid
-            raise PlanError(f"The {name} is {side}; it must be a multiple of {grid}: use {below} or {above}.")
+            below, above = side // grid * grid, (side // grid + 1) * grid
+            nearest = f"{below} or {above}" if below else f"{above} or more"
+            raise PlanError(f"The {name} is {side}; it must be a multiple of {grid}: use {nearest}.")
     return width, height

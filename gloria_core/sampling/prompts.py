@@ -24,6 +24,7 @@ _LOOKS_TIMED = re.compile(r"[-+\d:.]*\d[\d:.]*[a-z]?(?=\s|$)")
 _BRACKETS = re.compile(r"\[(?P<scales>[^\[\]]*)\]\s*(?P<text>.*)", re.DOTALL)
 _SCALE = re.compile(r"(?P<word>[^\W\d]\w*)\s*[\s=:]\s*(?P<number>[-+]?\d+(?:\.\d*)?|[-+]?\.\d+)")
 _SCALES = ("text", "audio")
+_OPEN_BRACKET = re.compile(r"\[\s*(?:text|audio)\s*[\s=:]\s*[-+.\d][^\]]*$", re.IGNORECASE)
 _BEGINS_LIKE_A_SCALE = re.compile(r"(?:text|audio)(?:\s*$|\s*[\s=:]\s*[-+.\d])", re.IGNORECASE)
 
 
@@ -236,6 +237,8 @@ def _cue(place: str, entry: str, *, is_first: bool) -> PromptCue:
 
 def _with_scales(place: str, start_s: float, text: str) -> PromptCue:
     """Read the guidance scales at the start of a prompt, if brackets with something like them are there."""
+    if _OPEN_BRACKET.match(text):
+        raise PlanError(f'{place}: the bracket of "{text}" is not closed; write for example "[text 3] happy".')
     match = _BRACKETS.match(text)
     parts = [part.strip() for part in match["scales"].split(",")] if match else []
     if match is None or not any(_SCALE.fullmatch(part) or _BEGINS_LIKE_A_SCALE.match(part) for part in parts):

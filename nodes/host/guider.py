@@ -140,9 +140,9 @@ class HostChunkSampler:
     ) -> None:
         highest = float(patcher.get_model_object("model_sampling").sigma_max)
         if len(sigmas) < 2 or float(sigmas[0]) < highest * 0.999 or float(sigmas[-1]) != 0.0:
-            ends = f"{float(sigmas[0]):g} to {float(sigmas[-1]):g}" if len(sigmas) else "nothing to nothing"
+            told = f"go from {float(sigmas[0]):g} to {float(sigmas[-1]):g}" if len(sigmas) else "are none at all"
             raise ConfigError(
-                f"The noise levels go from {ends}; each chunk is made from pure noise, so they must go from "
+                f"The noise levels {told}; each chunk is made from pure noise, so they must go from "
                 f"{highest:g} to 0. "
                 "Set denoise to 1 in the node that makes them."
             )

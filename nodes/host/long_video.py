@@ -59,7 +59,7 @@ def make_video(request: VideoRequest) -> VideoResult:
     job = prepared(request)
     if request.wants_images:
         _check_room(job)
-    folder = RunFolder(run_path(request.run, request.prefix))
+    path = run_path(request.run, request.prefix)
     lost = lost_cues(job.prompts, job.chunks, job.fps, request.snap)
     missing = request.anchors.schedule.missing(request.anchors.anchors)
     frames: list[Frames] = []
@@ -74,12 +74,13 @@ def make_video(request: VideoRequest) -> VideoResult:
 
     try:
         asked = run_job(job, on_step, frames.append if request.wants_images else None)
+        folder = RunFolder(path)
         watch = RunWatch(job, folder, [*lost, *missing, *sound_notes(asked.sound)])
         made = make(replace(asked, memory=memory_needs(job), on_forecast=watch.foreseen), folder, watch, target)
     except comfy.model_management.OOM_EXCEPTION as error:
         raise _out_of_memory(job) from error
     except comfy.model_management.InterruptProcessingException:
-        _log.warning("Gloria: stopped. What is finished is in %s; queue the same again to go on.", folder.path)
+        _log.warning("Gloria: stopped. What is finished is in %s; queue the same again to go on.", path)
         raise
     last = torch.from_numpy(made.last_frame.astype(np.float32) / 255.0).unsqueeze(0)
     images = torch.from_numpy(np.concatenate(frames)).float() / 255.0 if frames else None

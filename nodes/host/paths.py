@@ -11,6 +11,8 @@ from ...gloria_core.errors import CheckpointError, MediaError
 from ...gloria_core.runs.names import RUNS, run_name
 from .api import VideoFromFile
 
+_MOST_LETTERS, _MOST_BYTES = 1000, 200
+"""Of a video's folder and name, and of each part of it; systems take 4096 and 255, and the number comes on top."""
 _SOUNDS = ("audio", "video")
 _INDEX = ".safetensors.index.json"
 _MORE_MODELS = (".gguf", _INDEX)
@@ -18,8 +20,16 @@ _PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 def check_prefix(prefix: str) -> Path:
-    """Return the output folder; MediaError where a prefix such as ``gloria/video`` leads out of it."""
+    """Return the output folder; MediaError where a prefix such as ``gloria/video`` leads out of it or names no file."""
     root = Path(folder_paths.get_output_directory()).resolve()
+    parts = re.split(r"[\\/]", prefix)
+    if not parts[-1].strip(" .") or any(not part.isprintable() for part in parts):
+        raise MediaError(f"The file name {prefix[:100]!r} names no file; use a name such as 'gloria/video'.")
+    if len(prefix) > _MOST_LETTERS or max(len(part.encode()) for part in parts) > _MOST_BYTES:
+        raise MediaError(
+            f"The file name {prefix[:40] + '...'!r} has {len(prefix)} letters; use at most {_MOST_LETTERS}, and "
+            f"{_MOST_BYTES} bytes between two slashes."
+        )
     asked = (root / os.path.dirname(os.path.normpath(prefix))).resolve()
     if not asked.is_relative_to(root):
         raise MediaError(f"The file name {prefix!r} leads out of the output folder; use a name such as 'gloria/video'.")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...gloria_core.errors import MediaError
 from ...gloria_core.media.frames import last_frames as media_tail
+from .api import VideoFromFile
 from .vae_stream import from_bytes
 
 
@@ -21,7 +22,7 @@ def last_frames(video: Any, count: int) -> Tensor:  # noqa: ANN401 - the host's 
     Raises:
         MediaError: it has no pictures, or its file cannot be read.
     """
-    source = video.get_stream_source() if hasattr(video, "get_stream_source") else None
+    source = video.get_stream_source() if isinstance(video, VideoFromFile) else None  # others would encode it first
     if isinstance(source, str):
         return _from_file(Path(source), count)
     if isinstance(source, io.BytesIO):

@@ -11,15 +11,56 @@ from gloria_core.runs.folder import RunFolder, RunInUseError, check_name, read_j
 from tests.core.runs.shelf import CHUNKS, put, record
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".hidden", "-x", "x" * 101, "a b", "x.", "ä", "a\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "../x",
+        "a/b",
+        "a\\b",
+        ".hidden",
+        "-x",
+        "x" * 101,
+        "a b",
+        "x.",
+        "a\n",
+        "\U0001f408",
+        "a\u2215b",
+        "a\u202eb",
+        "\u0301a",
+        "\u9ed1" * 70,
+    ],
+)
 def test_names_that_are_no_folders(name: str) -> None:
     with pytest.raises(PlanError, match="letters, digits"):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["gloria_video", "shot-012.v3", "7", "_x"])
+@pytest.mark.parametrize(
+    "name", ["gloria_video", "shot-012.v3", "7", "_x", "\u9ed1\u732b", "\u0939\u093f\u0928\u094d\u0926\u0940"]
+)
 def test_names_that_are(name: str) -> None:
     assert check_name(name) == name
+
+
+def test_one_name_is_one_folder_however_its_letters_are_composed() -> None:
+    assert check_name("e\u0301te\u0301") == check_name("\u00e9t\u00e9") == "\u00e9t\u00e9"
+
+
+@pytest.mark.parametrize("name", ["con", "NUL", "com1", "aux.film", "LPT9.x.y"])
+def test_names_of_devices(name: str) -> None:
+    with pytest.raises(PlanError, match="Windows keeps for a device; use a name"):
+        check_name(name)
+
+
+def test_a_new_folder_in_which_nothing_is_begun_is_gone_again(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "runs" / "new").locked():
+        assert (tmp_path / "runs" / "new" / "lock").exists()
+    assert not (tmp_path / "runs" / "new").exists()
+    folder = RunFolder(tmp_path / "runs" / "begun")
+    with folder.locked():
+        folder.write_json(folder.settings, {})
+    assert folder.settings.exists()
 
 
 def test_takes_are_listed_in_order_and_broken_ones_named(tmp_path: Path) -> None:
