@@ -17,8 +17,10 @@ from ...gloria_core.runs.forecast import (
     WAITING,
     WEIGHTS,
     Memory,
+    latent_bytes,
 )
 from ...gloria_core.sampling.chunks import STRIDE
+from ...gloria_core.sampling.long_video import PrefixMode
 from .support import GloriaModel
 from .vae_stream import stream_state_bytes
 from .video_job import VideoJob
@@ -48,7 +50,7 @@ def memory_needs(job: VideoJob) -> tuple[Memory, ...]:
     main = Memory(
         place=MAIN,
         sampling={**_held(job), **({} if on_card else network), WEIGHTS: _mapped(job)},
-        decoding={**_held(job), **_pictures(job), **({} if vae_on_card else {DECODING: decoder[DECODING]})},
+        decoding={**_held(job), **_pictures(job), DECODING: _new_state(job) if vae_on_card else decoder[DECODING]},
         free=_free(_CPU),
     )
     return (card, main) if on_card or vae_on_card else (main,)
@@ -78,10 +80,10 @@ def _decoder(job: VideoJob) -> dict[str, int]:
 
 def _held(job: VideoJob) -> dict[str, int]:
     """Return what stays in main memory, whatever is being done."""
-    (_, channels, rows, columns), (width, height) = job.shape, job.size
+    width, height = job.size
     longest = max(chunk.num_latents for chunk in job.chunks)
-    held = {LATENTS: _COPIES_OF_LATENTS * 4 * channels * longest * rows * columns}
-    held[STATE] = stream_state_bytes(job.request.vae, height, width) * (4 if job.request.drift_threshold else 2)
+    state = stream_state_bytes(job.request.vae, height, width) * (3 if job.request.drift_threshold else 1)
+    held = {LATENTS: _COPIES_OF_LATENTS * latent_bytes(longest, job.shape), STATE: state}
     if job.request.wants_images:
         held[IMAGES] = _OF_AN_IMAGE * width * height * job.chunks[-1].frames.stop
     return held
@@ -97,12 +99,18 @@ def _pictures(job: VideoJob) -> dict[str, int]:
     return found
 
 
+def _new_state(job: VideoJob) -> int:
+    """Return what a chunk's decoding on the card ends with: the decoder's state, before the last one goes."""
+    return stream_state_bytes(job.request.vae, job.size[1], job.size[0])
+
+
 def _cached(model: GloriaModel, job: VideoJob, anchor_tokens: int) -> int:
     """Return what is kept of anchors and prefixes from step to step: each block's keys and values; 0 in joint mode."""
     config = model.gloria
     if config.anchors.mode != "cached":
         return 0
-    prefix = job.longest_prefix * (job.shape[2] // 2) * (job.shape[3] // 2) * _branches(job)
+    held = job.longest_prefix if job.prefix_mode == PrefixMode.HELD else 0
+    prefix = held * (job.shape[2] // 2) * (job.shape[3] // 2) * _branches(job)
     kept = model.manual_cast_dtype or model.get_dtype()
     return (anchor_tokens + prefix) * config.num_layers * 2 * config.dim * comfy.model_management.dtype_size(kept)
 
