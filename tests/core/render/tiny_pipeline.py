@@ -10,7 +10,27 @@ import torch
 import transformers
 
 TEXT_DIM = 32
-_WORDS = "a woman talks to the camera , soft light she smiles and turns her head static blurred worst quality".split()
+_WORDS = [
+    "a",
+    "woman",
+    "talks",
+    "to",
+    "the",
+    "camera",
+    ",",
+    "soft",
+    "light",
+    "she",
+    "smiles",
+    "and",
+    "turns",
+    "her",
+    "head",
+    "static",
+    "blurred",
+    "worst",
+    "quality",
+]
 
 
 def write_pipeline(
