@@ -71,12 +71,16 @@ def write_lazily(path: Path, layout: Layout, tensor: Callable[[str], Tensor], me
     Raises:
         CheckpointError: a tensor is not what the layout says, or the disk refuses.
     """
-    # The order and the padding are the format's own: wide numbers first keeps every tensor aligned.
-    ordered = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
+    ordered = writing_order(layout)
     with written_whole(path) as partial, partial.open("wb") as file:
         file.write(_header(layout, ordered, metadata))
         for name in ordered:
             _write_numbers(file, name, tensor(name), layout)
+
+
+def writing_order(layout: Layout) -> list[str]:
+    """Return the names in the order in which they are asked for: the format's own, wide numbers first."""
+    return sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
 
 
 def _header(layout: Layout, ordered: list[str], metadata: Mapping[str, str]) -> bytes:

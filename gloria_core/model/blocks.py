@@ -135,8 +135,9 @@ class Block(nn.Module):
         table: Rope,
         foreign: list[KV],
         given: Conditions,
-        kept: list[KV] | None = None,
-    ) -> Tensor:
+        *,
+        gives_kv: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Transform tokens.
 
         Args:
@@ -145,19 +146,21 @@ class Block(nn.Module):
             table: the tokens' rotations.
             foreign: keys and values of tokens outside x that x may look at.
             given: text, image, audio, bias; without text no cross-attention is done (clean tokens of the cached mode).
-            kept: where to append the tokens' own keys and values, if somebody wants them.
+            gives_kv: whether somebody wants the tokens' own keys and values too.
 
         Returns:
-            The tokens (B, L, D).
+            The tokens (B, L, D); with ``gives_kv`` also their keys and values.
         """
+        own: list[KV] | None = [] if gives_kv else None
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.parts(self.modulation)
-        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given, kept)
+        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given, own)
         x = modulation.gated(x, y, gate_sa)
         del y  # a hidden vector for each token is much memory
         if given.text is not None:
             x = self._listen(x, given)
         y = self.ffn(modulation.scaled(self.norm2(x), shift_ffn, scale_ffn))
-        return modulation.gated(x, y, gate_ffn)
+        x = modulation.gated(x, y, gate_ffn)
+        return (x, *own[0]) if own else x
 
     def _listen(self, x: Tensor, given: Conditions) -> Tensor:
         """Add what the tokens hear of text and image, and of sound where the branch for it stands (``AudioConfig``)."""

@@ -262,7 +262,8 @@ class GloriaDiT(nn.Module):
         _, modulation = self._modulation(steps, [tokens.shape[1]], tokens.dtype)
         blocks: list[KV] = []
         for block, kvs in zip(self.blocks, foreign, strict=True):
-            tokens = block(tokens, modulation, table, kvs, Conditions(bias=bias), blocks)
+            tokens, k, v = block(tokens, modulation, table, kvs, Conditions(bias=bias), gives_kv=True)
+            blocks.append((k, v))
         return blocks
 
     def _bias(

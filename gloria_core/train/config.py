@@ -24,6 +24,11 @@ class RunConfig:
     """``auto`` (CUDA where there is one), ``cpu`` or ``cuda``."""
     precision: str = "auto"
     """``fp32``, ``bf16`` (autocast; the weights stay float32) or ``auto``: bf16 on CUDA, fp32 on the CPU."""
+    parallel: str = "replicate"
+    """What several processes do: ``replicate`` (each has the whole network) or ``shard`` (each has a part of every
+    weight, its gradient and what the optimiser remembers; for networks that do not fit onto one card)."""
+    shard_size: int = 0
+    """Processes that share one copy of a sharded network, such as the cards of one machine; 0 is all."""
     threads: int = 1
     """CPU threads of each process. Two processes of one thread are faster than one process of two."""
     prefetch: int = 2
@@ -43,6 +48,8 @@ class RunConfig:
         at_least("run.threads", self.threads, 1)
         at_least("run.prefetch", self.prefetch, 0)
         one_of("run.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("run.parallel", self.parallel, ("replicate", "shard"))
+        at_least("run.shard_size", self.shard_size, 0)
         one_of("run.precision", self.precision, ("auto", "fp32", "bf16"))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, GloriaError
 from ..events import EventLog
 from ..protocols import TrainingTask
@@ -20,6 +21,7 @@ from . import state as states
 from .config import TrainConfig, changed_settings, load_config
 from .objective import NUM_BINS
 from .process import Prefetcher, StopSignal, World, joined_world, keep_freed_memory, peak_memory_mb
+from .shard import ShardedGradients, check_alike
 from .state import TrainState
 
 _log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class _Leg:
     world: World
     folder: Path
     events: EventLog
-    gradients: optim.Gradients
+    gradients: optim.Gradients | ShardedGradients
     batches: Prefetcher
     started: float
     """Clock at which the run would have started had it never paused."""
@@ -95,10 +97,11 @@ def train(
     begun = time.perf_counter()
     torch.set_num_threads(config.run.threads)
     _log.info("freed memory is %s", "kept" if keep_freed_memory() else "handed back")
-    with joined_world(config.run.device) as world, StopSignal(stop_file).watching() as stop:
+    sharded = config.run.parallel == "shard"
+    with joined_world(config.run.device, always=sharded) as world, StopSignal(stop_file).watching() as stop:
         folder = _folder(config, resume)
         task = start.load_task(config.task.target, config.task.options)
-        state = start.new_state(task, config, world.device)
+        state = start.new_state(task, config, world)
         events = EventLog(folder / "events.jsonl" if world.is_main else None)
         if resume:
             states.restore(state, folder)
@@ -113,7 +116,7 @@ def train(
             world=world,
             folder=folder,
             events=events,
-            gradients=optim.Gradients(state.trained.values(), _NUM_EXTRA),
+            gradients=(ShardedGradients if sharded else optim.Gradients)(state.trained.values(), _NUM_EXTRA),
             batches=Prefetcher(lambda index: task.batch(index, world.rank, world.size), first, config.run.prefetch),
             started=begun - state.elapsed_s,
             stop_at=begun + stop_after_s,
@@ -128,7 +131,7 @@ def train(
 
 
 def _run(state: TrainState, leg: _Leg) -> TrainResult:
-    log, total = leg.config.log, leg.config.run.total_steps
+    log, total, sharded = leg.config.log, leg.config.run.total_steps, leg.config.run.parallel == "shard"
     reason, checkpoint = "finished", None
     while state.step < total:
         stopped = train_step(state, leg)
@@ -142,7 +145,7 @@ def _run(state: TrainState, leg: _Leg) -> TrainResult:
         checkpoint = None
         if _due(state.step, log.checkpoint_every) or last:
             checkpoint = _save(state, leg)
-        if _due(state.step, log.sample_every) and leg.world.is_main:
+        if _due(state.step, log.sample_every) and (leg.world.is_main or sharded):
             _sample(state, leg)
         if stopped:
             break
@@ -169,8 +172,7 @@ def train_step(state: TrainState, leg: _Leg) -> bool:
     cpu = time.process_time()
     gradients.extra[-2], leg.cpu_mark = cpu - leg.cpu_mark, cpu
     gradients.extra[-1] = float(bool(leg.stop.name) or time.perf_counter() >= leg.stop_at)
-    world.sum_(gradients.flat)
-    gradients.grad.div_(config.optim.accumulation * world.size)
+    gradients.average(world, config.optim.accumulation)
     norm = gradients.clip(config.optim.grad_clip)
     extra = gradients.extra.to("cpu", torch.float64)
     if not math.isfinite(norm) or not math.isfinite(float(extra[0])):
@@ -193,6 +195,8 @@ def backward(state: TrainState, batch: TrainBatch, config: TrainConfig, world: W
     seed = stream_seed(config.run.seed, "train", index * world.size + world.rank)
     torch.manual_seed(seed)  # for layers that draw by themselves, such as nn.Dropout
     batch = objective.to_device(batch, world.device)
+    if config.run.parallel == "shard":
+        check_alike(batch, world, passes_apart=_runs_apart(state))
     drawn = objective.draw(batch, config.objective, torch.Generator(world.device).manual_seed(seed))
     with _precision(config, world):
         losses = objective.clip_losses(state.modules, batch, drawn, config.objective.padding_id)
@@ -206,7 +210,7 @@ def held_out(state: TrainState, leg: _Leg) -> None:
     """Log the loss of the averaged weights on the held-out batches, with the same noise every time."""
     sums = torch.zeros(2, NUM_BINS, dtype=torch.float32, device=leg.world.device)
     with torch.no_grad(), averaged_for_use(state), _precision(leg.config, leg.world):
-        for index in range(leg.world.rank, leg.task.num_held_out, leg.world.size):
+        for index in _own_share(leg):
             batch = objective.to_device(leg.task.held_out(index), leg.world.device)
             generator = torch.Generator(leg.world.device).manual_seed(stream_seed(0, "held-out", index))
             drawn = objective.held_out_draw(batch, generator)
@@ -217,6 +221,17 @@ def held_out(state: TrainState, leg: _Leg) -> None:
         loss = float(sums[0].sum() / sums[1].sum())
         leg.events.write("held_out", loss=loss, loss_bins=_bin_means(sums), **_facts(state, leg))
         _log.info("step %d: held-out loss %.5f", state.step, loss)
+
+
+def _own_share(leg: _Leg) -> range:
+    """Return the held-out batches of a process: its share, or all of them where the network is in shards."""
+    sharded = leg.config.run.parallel == "shard"
+    return range(0 if sharded else leg.world.rank, leg.task.num_held_out, 1 if sharded else leg.world.size)
+
+
+def _runs_apart(state: TrainState) -> bool:
+    model = getattr(state.modules["dit"], "config", None)
+    return isinstance(model, ModelConfig) and model.anchors.mode == "cached"
 
 
 @contextmanager
@@ -269,17 +284,23 @@ def _write_config(config: TrainConfig, folder: Path, events: EventLog, resume: b
 def _save(state: TrainState, leg: _Leg) -> Path:
     state.elapsed_s = _elapsed(leg)
     path = leg.folder / "checkpoints" / f"step-{state.step:08d}.safetensors"
+    if leg.world.is_main or leg.config.run.parallel == "shard":
+        path = states.save(state, leg.folder, leg.config, leg.world)
     if leg.world.is_main:
-        path = states.save(state, leg.folder, leg.config)
         leg.events.write("checkpoint", path=path.relative_to(leg.folder).as_posix(), **_facts(state, leg))
     return path
 
 
 def _sample(state: TrainState, leg: _Leg) -> None:
+    """Write a sample sheet; the other processes of a sharded run help, and what they write is thrown away."""
     path = leg.folder / "samples" / f"step-{state.step:08d}.png"
+    own = path if leg.world.is_main else path.with_name(f"process-{leg.world.rank}.png")
     with torch.no_grad(), averaged_for_use(state):
-        leg.task.sample_sheet(state.modules, state.step, path)
-    leg.events.write("sample", path=path.relative_to(leg.folder).as_posix(), **_facts(state, leg))
+        leg.task.sample_sheet(state.modules, state.step, own)
+    if leg.world.is_main:
+        leg.events.write("sample", path=path.relative_to(leg.folder).as_posix(), **_facts(state, leg))
+    else:
+        own.unlink(missing_ok=True)
 
 
 def _report(state: TrainState, leg: _Leg) -> None:

@@ -142,12 +142,12 @@ class _Waiting:
 class _Original(nn.Module):
     """A block as a part of a module, so that its own forward can be called with other weights."""
 
-    def __init__(self, block: nn.Module, forward: Callable[..., Tensor]) -> None:
+    def __init__(self, block: nn.Module, forward: Callable[..., Any]) -> None:
         super().__init__()
         self.block, self.original = block, forward
 
-    def forward(self, *args: Any) -> Tensor:  # noqa: ANN401 - whatever a block takes
-        return self.original(*args)
+    def forward(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - what a block takes and gives
+        return self.original(*args, **options)
 
 
 class _Economical:
@@ -158,25 +158,18 @@ class _Economical:
         self.index, self.waiting, self.offload = index, waiting, offload
         self.direction = 1
 
-    def __call__(self, x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401 - whatever a block takes
-        """Run the block. Keys and values that somebody wants are results, so that the second run does not add them."""
-        *others, kept = _with_kept(rest)
+    def __call__(self, x: Tensor, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 - what a block takes and gives
+        """Run the block."""
 
-        def run(tokens: Tensor) -> tuple[Tensor, ...]:
-            mine: list[tuple[Tensor, Tensor]] | None = None if kept is None else []
+        def run(tokens: Tensor) -> Any:  # noqa: ANN401 - what a block gives
             weights = self.waiting.take(self.index, self.direction)
             named = {f"block.{name}": weight for name, weight in weights.items()}
-            out = torch.func.functional_call(self.original, named, (tokens, *others, mine))
-            return (out, *mine[0]) if mine else (out,)
+            return torch.func.functional_call(self.original, named, (tokens, *rest), options)
 
         if not torch.is_grad_enabled():
-            out, *own = run(x)
-        else:
-            with torch.autograd.graph.save_on_cpu(pin_memory=x.is_cuda) if self.offload else nullcontext():
-                out, *own = checkpoint(run, x, use_reentrant=False, context_fn=self._directions)
-        if kept is not None:
-            kept.append((own[0], own[1]))
-        return out
+            return run(x)
+        with torch.autograd.graph.save_on_cpu(pin_memory=x.is_cuda) if self.offload else nullcontext():
+            return checkpoint(run, x, use_reentrant=False, context_fn=self._directions)
 
     def _directions(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), self._backwards()
@@ -188,11 +181,3 @@ class _Economical:
             yield
         finally:
             self.direction = 1
-
-
-_ARGUMENTS_BEHIND_X = 5
-"""modulation, table, foreign, given, kept: see `model.blocks.Block.forward`."""
-
-
-def _with_kept(rest: tuple[Any, ...]) -> tuple[Any, ...]:
-    return rest if len(rest) == _ARGUMENTS_BEHIND_X else (*rest, None)

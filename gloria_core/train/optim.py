@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ..errors import ConfigError
 from .config import OptimConfig
+from .process import World
+from .shard import fill, local
 
 _SETTINGS = ("lr", "weight_decay", "betas", "momentum", "ns_steps")
 """Settings that are a resumed run's own; whatever else an optimiser keeps in its groups belongs to its state."""
@@ -138,6 +141,11 @@ class Gradients:
         for parameter, view in zip(self._parameters, self._views, strict=True):
             parameter.grad = view
 
+    def average(self, world: World, accumulation: int) -> None:
+        """Add the numbers up over all processes, and make the gradients means over processes and batches."""
+        world.sum_(self.flat)
+        self.grad.div_(accumulation * world.size)
+
     def clip(self, max_norm: float) -> float:
         """Scale the gradients down to a norm of at most ``max_norm`` (0: leave them) and return the norm they had."""
         norm = float(torch.linalg.vector_norm(self.grad))
@@ -159,8 +167,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Take the weights in after a step (the first is 0), with a decay of at most (1 + step) / (10 + step)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        weights: list[Tensor] = [p.detach() for p in self._parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - decay)
+        weights: list[Tensor] = [local(p.detach()) for p in self._parameters.values()]
+        torch._foreach_lerp_([local(a) for a in self.average.values()], weights, 1.0 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -174,11 +182,17 @@ class Ema:
     def load(self, average: Mapping[str, Tensor]) -> None:
         """Take an average back out of a checkpoint."""
         for name, tensor in self.average.items():
-            tensor.copy_(average[name])
+            fill(tensor, average[name])
 
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
-            parameter.data, self.average[name] = self.average[name], parameter.data
+            if isinstance(parameter, DTensor):  # its shards are known to the sharding by their place in memory
+                one, other = local(parameter.detach()), local(self.average[name])
+                kept = one.clone()
+                one.copy_(other)
+                other.copy_(kept)
+            else:
+                parameter.data, self.average[name] = self.average[name], parameter.data
 
 
 def optimizer_state(optimizers: Sequence[torch.optim.Optimizer]) -> list[dict[str, Any]]:

@@ -46,8 +46,13 @@ class World:
 
 
 @contextmanager
-def joined_world(device: str) -> Iterator[World]:
-    """Join the processes that ``torchrun`` started (or be the only one), and leave them at the end."""
+def joined_world(device: str, *, always: bool = False) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started (or be the only one), and leave them at the end.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        always: join also where there is only one process.
+    """
     cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
     if cuda and not torch.cuda.is_available():
         raise ConfigError("run.device is 'cuda', and this machine's torch sees no CUDA device; use 'auto' or 'cpu'.")
@@ -55,12 +60,15 @@ def joined_world(device: str) -> Iterator[World]:
     place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(place)
+    kind = "nccl" if cuda else "gloo"
     if size > 1:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group(kind)
+    elif always:
+        dist.init_process_group(kind, store=dist.HashStore(), rank=0, world_size=1)
     try:
         yield World(rank, size, place)
     finally:
-        if size > 1:
+        if size > 1 or always:
             dist.destroy_process_group()
 
 

@@ -14,7 +14,9 @@ from ..errors import CheckpointError, ConfigError
 from ..protocols import TrainingTask
 from ..whole import written_whole
 from . import memory, method, optim
+from . import shard as shards
 from .config import RunConfig, TrainConfig
+from .process import World
 from .state import BASE, OTHER_BASE, START_FILE, TrainState, latest_checkpoint, load_checkpoint, read_metadata, some
 
 
@@ -42,8 +44,10 @@ def load_task(target: str, options: Mapping[str, Any]) -> TrainingTask:
     return task
 
 
-def new_state(task: TrainingTask, config: TrainConfig, device: torch.device) -> TrainState:
-    """Build the networks on a device, with ``run.init_from``'s weights where it is set, and their optimisers."""
+def new_state(task: TrainingTask, config: TrainConfig, world: World) -> TrainState:
+    """Build the networks on a process's device, from ``run.init_from`` where it is set, and their optimisers."""
+    shards.check_sharding(config)
+    device = world.device
     modules = dict(task.modules())
     if "dit" not in modules or any("." in key for key in modules):
         raise ConfigError(
@@ -67,6 +71,10 @@ def new_state(task: TrainingTask, config: TrainConfig, device: torch.device) -> 
         else:
             module.to(device)
         module.train()
+    if config.run.parallel == "shard":
+        shards.shard(modules, world, config.run.shard_size)
+        cut = optim.named_parameters(modules)
+        trained = {name: cut[name] for name in trained}
     return TrainState(
         modules=modules,
         trained=trained,

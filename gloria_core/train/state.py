@@ -1,19 +1,23 @@
 """What a run is made of at a given step, and how it goes to the disk and comes back exactly."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ..checkpoint.keys import PREFIX
+from ..checkpoint.save import write_lazily, writing_order
 from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..whole import written_whole
 from . import optim
+from . import shard as shards
 from .config import TrainConfig
+from .process import World
 
 _STATE_FILE = "resume.pt"
 _EMA, _MODEL = "ema.", "model."
@@ -27,6 +31,7 @@ OTHER_BASE = (
     "{path} was trained beside other base weights than the task has now: give it the weights file that it began with, "
     "or start a new run."
 )
+_STATE_FOLDER = "resume-"
 _UNTOUCHED = "the checkpoint before it is untouched"
 
 
@@ -67,38 +72,62 @@ def finished_step(folder: Path) -> int:
     return int(latest_checkpoint(folder).stem.removeprefix("step-"))
 
 
-def save(state: TrainState, folder: Path, config: TrainConfig) -> Path:
+def save(state: TrainState, folder: Path, config: TrainConfig, world: World) -> Path:
     """Write a checkpoint (weights and their average) and the resume state, and drop checkpoints beyond ``log.keep``.
 
     With adapters, only what is trained is written: the base stays in its own file.
     Every file appears under its name only when it is whole; a run that dies here resumes from the checkpoint before.
+    All processes of a sharded run call it together; otherwise the main one alone.
     """
-    checkpoints = folder / "checkpoints"
-    path = checkpoints / f"step-{state.step:08d}.safetensors"
-    weights = {f"{_MODEL}{name}": tensor.detach().contiguous() for name, tensor in _kept(state).items()}
-    average = {f"{_EMA}{name}": tensor for name, tensor in state.ema.average.items()}
-    metadata = {"format": "gloria-train-1", "step": str(state.step), "config": config.to_toml()}
-    model = getattr(state.modules["dit"], "config", None)
-    if isinstance(model, ModelConfig):
-        metadata[MODEL] = model.to_json()
-    if state.base:
-        metadata[BASE] = state.base
-    with written_whole(path, advice=_UNTOUCHED) as partial:
-        save_file({**weights, **average}, partial, metadata=metadata)
+    path = folder / "checkpoints" / f"step-{state.step:08d}.safetensors"
+    tensors = {f"{_MODEL}{name}": tensor for name, tensor in _kept(state).items()}
+    tensors |= {f"{_EMA}{name}": tensor for name, tensor in state.ema.average.items()}
+    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    sharded = config.run.parallel == "shard"
+    remembered = folder / f"{_STATE_FOLDER}{state.step:08d}"
+    if sharded:
+        shards.save_optimizers(_names(state), state.optimizers, remembered)
+    if not world.is_main:
+        for name in writing_order(layout):
+            shards.gathered(tensors[name])
+        return path
+    write_lazily(path, layout, lambda name: shards.gathered(tensors[name]), _told(state, config))
     resume = {
         "step": state.step,
         "samples": state.samples,
         "elapsed_s": state.elapsed_s,
         "cpu_s": state.cpu_s,
         "checkpoint": path.name,
-        "optimizers": optim.optimizer_state(state.optimizers),
+        "optimizers": remembered.name if sharded else optim.optimizer_state(state.optimizers),
     }
     with written_whole(folder / _STATE_FILE, advice=_UNTOUCHED) as partial:
         torch.save(resume, partial)
-    for old in sorted(checkpoints.glob("step-*.safetensors"))[: -config.log.keep]:
+    _drop_old(folder, path, config.log.keep, remembered)
+    return path
+
+
+def _told(state: TrainState, config: TrainConfig) -> dict[str, str]:
+    """Return the texts of a checkpoint's header."""
+    metadata = {"format": "gloria-train-1", "step": str(state.step), "config": config.to_toml()}
+    model = getattr(state.modules["dit"], "config", None)
+    if isinstance(model, ModelConfig):
+        metadata[MODEL] = model.to_json()
+    if state.base:
+        metadata[BASE] = state.base
+    return metadata
+
+
+def _drop_old(folder: Path, path: Path, keep: int, remembered: Path) -> None:
+    for old in sorted((folder / "checkpoints").glob("step-*.safetensors"))[:-keep]:
         if old != path:
             old.unlink()
-    return path
+    for other in folder.glob(f"{_STATE_FOLDER}*"):
+        if other != remembered:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _names(state: TrainState) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in state.trained.items()}
 
 
 def _kept(state: TrainState) -> dict[str, Tensor]:
@@ -128,6 +157,8 @@ def restore(state: TrainState, folder: Path) -> None:
     path = folder / "checkpoints" / saved["checkpoint"]
     tensors = _read_tensors(path)
     _check_base(state, path)
+    if isinstance(saved["optimizers"], str) != isinstance(next(iter(state.trained.values())), DTensor):
+        raise ConfigError("run.parallel is not the one that the run was trained with; start a new run for another.")
     own = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
     targets = _kept(state)
     wrong = sorted(targets.keys() ^ own.keys())
@@ -138,12 +169,15 @@ def restore(state: TrainState, folder: Path) -> None:
         )
     with torch.no_grad():
         for name, tensor in targets.items():
-            tensor.copy_(own[name])
+            shards.fill(tensor, own[name])
     average = {name.removeprefix(_EMA): tensor for name, tensor in tensors.items() if name.startswith(_EMA)}
     if average.keys() != state.trained.keys():
         raise ConfigError("run.train or run.freeze changed since the checkpoint; start a new run with run.init_from.")
     state.ema.load(average)
-    optim.load_optimizer_state(state.optimizers, saved["optimizers"])
+    if isinstance(saved["optimizers"], str):
+        shards.load_optimizers(_names(state), state.optimizers, folder / saved["optimizers"])
+    else:
+        optim.load_optimizer_state(state.optimizers, saved["optimizers"])
     state.step, state.samples = saved["step"], saved["samples"]
     state.elapsed_s, state.cpu_s = saved["elapsed_s"], saved["cpu_s"]
 
