@@ -23,6 +23,7 @@ from .old_takes import old_takes
 from .pieces import Piece, Pieces, last_frame
 from .reuse import Decision, Shelf, bridged, decide
 from .story import Story
+from .waveform import keep_waveform
 
 C = TypeVar("C")
 
@@ -53,6 +54,7 @@ def make(job: RunJob[C], folder: RunFolder, watch: Watch, target: Callable[[], P
         watch.planned(decisions, broken)
         story = Story(folder, job, decisions, [*broken, *forecast.warnings()], forecast)
         with story.told():
+            keep_waveform(folder, job)
             work = _Work(job, folder, shelf, watch, story)
             if any(script.bridge for script in scripts):  # by these it is known again what was led back to
                 work.needed += [found.take for found in decide(plain, plain, shelf, start) if found.take is not None]

@@ -60,6 +60,7 @@ class Story:
             "forecast": forecast.told(),
             "meter": _meter(job),
             "planned": ["disk" if d.take is not None else "make" for d in decisions],
+            "spans": [shown_s(job, chunk) for chunk in job.chunks],
         }
         self._write()
         self.event("planned", plan=self._told["plan"])
@@ -95,14 +96,14 @@ class Story:
         """Tell of a chunk that is part of the film."""
         record = news.record
         chunk = self._job.chunks[record.index]
-        fps, skipped = float(self._job.fps), self._job.skipped_frames
+        start_s, end_s = shown_s(self._job, chunk)
         entry = {
             "chunk": record.index + 1,
             "take": record.take,
             "seed": record.seed,
             "prompt": record.prompt,
-            "start_s": round(max(0, chunk.frames.start - skipped) / fps, 3),
-            "end_s": round(max(0, chunk.frames.stop - skipped) / fps, 3),
+            "start_s": start_s,
+            "end_s": end_s,
             "reused": news.reused,
             "attempts": news.attempts,
             "seconds": round(news.seconds, 3),
@@ -147,6 +148,13 @@ class Story:
         head = json.dumps(self._told, indent=1).removesuffix("\n}")
         chunks = ",\n".join(self._chunks)
         self._folder.write_text(self._folder.settings, f'{head},\n "chunks": [\n{chunks}\n ]\n}}\n')
+
+
+def shown_s(job: RunJob[Any], chunk: Chunk) -> tuple[float, float]:
+    """Return the seconds of the film from which and up to which a chunk is shown."""
+    fps, skipped = float(job.fps), job.skipped_frames
+    start, stop = (round(max(0, frame - skipped) / fps, 3) for frame in (chunk.frames.start, chunk.frames.stop))
+    return start, stop
 
 
 def _sweep_video(told: Mapping[str, Any], output: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import GloriaError, MediaError
 from .folder import RunFolder, check_name, read_json
 from .places import finished_video, is_file_inside, is_inside
+from .waveform import WAVEFORM
 
 MOST_EVENTS = 1000
 """Lines in one answer."""
@@ -78,7 +79,8 @@ def run_view(run: Path, root: Path) -> dict[str, Any]:
 
     Returns:
         What ``list_runs`` says of it but for ``done``, and ``reason`` (why it ended early, or None), ``plan``
-        (sentences), ``planned`` (``disk`` or ``make`` for each chunk), ``settings``, ``forecast`` (see
+        (sentences), ``planned`` (``disk`` or ``make`` for each chunk), ``spans`` (from and to which second of the film
+        each is shown), ``settings``, ``forecast`` (see
         `forecast.Forecast.told`), ``meter`` (what compares pictures, and the threshold), ``fps``, ``size``,
         ``num_frames``, ``chunks`` (those that are part of the film, in order), ``takes`` (by the chunk's number) and
         ``video`` (name, subfolder and type for ``/view``, or None). Seeds are strings: a page's numbers are too short.
@@ -91,6 +93,7 @@ def run_view(run: Path, root: Path) -> dict[str, Any]:
         "reason": reason if reason is None else _plain(str(reason), root),
         "plan": _plain(_list(told.get("plan")), root),
         "planned": _plain(_list(told.get("planned")), root),
+        "spans": _plain(_list(told.get("spans")), root),
         "settings": _plain(told.get("settings") or {}, root),
         "forecast": _plain(told.get("forecast") or {}, root),
         "meter": _plain(told.get("meter") or {}, root),
@@ -143,6 +146,18 @@ def segment_file(run: Path, root: Path, number: int) -> Path:
     if not _SEGMENT.fullmatch(name) or not is_file_inside(path, root):
         raise NotThereError(f"Chunk {number} of the run {run.name!r} is not part of the film, or not yet.")
     return path
+
+
+def waveform(run: Path, root: Path) -> dict[str, Any]:
+    """Return how loud the film's sound is: ``peaks`` (0 to 100, equally far apart) and ``seconds``, the film's length.
+
+    Args:
+        run: the run's folder, from ``find_run``.
+        root: the output folder.
+    """
+    path = run / WAVEFORM
+    told = read_json(path) if is_file_inside(path, root) else {}
+    return {"peaks": [_whole(peak) for peak in _list(told.get("peaks"))], "seconds": _number(told.get("seconds"))}
 
 
 def film_file(run: Path, root: Path) -> Path:

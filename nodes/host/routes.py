@@ -19,6 +19,7 @@ from ...gloria_core.runs.view import (
     list_runs,
     run_view,
     segment_file,
+    waveform,
 )
 from .paths import RUNS
 
@@ -67,6 +68,11 @@ async def _drift(request: web.Request) -> web.StreamResponse:
     return web.Response(body=picture, content_type="image/png", headers=_FRESH)
 
 
+async def _waveform(request: web.Request) -> web.StreamResponse:
+    run, root = await _run(request)
+    return web.json_response(await asyncio.to_thread(waveform, run, root), headers=_FRESH)
+
+
 async def _film(request: web.Request) -> web.StreamResponse:
     run, root = await _run(request)
     return _video(await asyncio.to_thread(film_file, run, root))
@@ -79,6 +85,7 @@ ROUTES: dict[str, Handler] = {
     "/gloria/runs/{name}/chunks/{number}": _chunk,
     "/gloria/runs/{name}/film": _film,
     "/gloria/runs/{name}/drift.png": _drift,
+    "/gloria/runs/{name}/waveform": _waveform,
 }
 """The host repeats each below ``/api``."""
 

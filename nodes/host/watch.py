@@ -60,15 +60,8 @@ class RunWatch:
             {
                 "lines": lines,
                 "forecast": self._forecast.told() if self._forecast is not None else None,
-                "chunks": [
-                    {
-                        "chunk": decision.chunk.index + 1,
-                        "start_s": decision.chunk.frames.start / self.job.fps,
-                        "end_s": decision.chunk.frames.stop / self.job.fps,
-                        "state": "reused" if decision.take is not None else "waiting",
-                    }
-                    for decision in decisions
-                ],
+                "threshold": self.job.request.drift_threshold,
+                "chunks": [self._planned_chunk(decision) for decision in decisions],
             },
         )
         PromptServer.instance.send_progress_text("\n".join(lines), self.job.request.node_id)
@@ -92,6 +85,10 @@ class RunWatch:
             chunk.index + 1,
             drift["similarity"],
             attempt + 1,
+        )
+        self._send(
+            CHUNK_EVENT,
+            {"chunk": chunk.index + 1, "state": "drifting", "attempts": attempt, "drift": dict(drift)},
         )
 
     def finished(self, news: ChunkNews) -> None:
@@ -117,6 +114,15 @@ class RunWatch:
                 "segment": news.segment.name,
             },
         )
+
+    def _planned_chunk(self, decision: Decision) -> dict[str, Any]:
+        frames, skipped = decision.chunk.frames, self.job.skipped_frames
+        return {
+            "chunk": decision.chunk.index + 1,
+            "start_s": max(0, frames.start - skipped) / self.job.fps,
+            "end_s": max(0, frames.stop - skipped) / self.job.fps,
+            "state": "reused" if decision.take is not None else "waiting",
+        }
 
     def _tell_time(self) -> None:
         """Say how long everything will take, once the first chunk is made."""

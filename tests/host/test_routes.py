@@ -32,7 +32,10 @@ TRAVERSALS = (
     "../" * 1000, "%2e%2e%2f" * 800,
 )  # fmt: skip
 """Most are no names; the others name what is not there, or a link out of the output folder."""
-PLACES = ("/gloria/runs/{}", "/gloria/runs/{}/events", "/gloria/runs/{}/film", "/gloria/runs/{}/chunks/1")
+PLACES = (
+    "/gloria/runs/{}", "/gloria/runs/{}/events", "/gloria/runs/{}/film", "/gloria/runs/{}/chunks/1",
+    "/gloria/runs/{}/waveform",
+)  # fmt: skip
 PARAMETERS = (*PLACES, "/gloria/runs/routes/chunks/{}", "/gloria/runs/routes/events?after={}")
 
 
@@ -94,6 +97,14 @@ def test_every_address_of_a_run(host: Host, run: Path) -> None:
     assert (kinds[0], kinds[-1]) == ("planned", "finished")
     assert json_of(host, f"/gloria/runs/routes/events?after={len(kinds) - 1}")["events"] == events["events"][-1:]
     assert json_of(host, f"/api/gloria/runs/routes/events?after={events['next']}")["events"] == []
+
+
+def test_the_waveform_lies_along_the_film(host: Host, run: Path) -> None:
+    drawn = json_of(host, "/gloria/runs/routes/waveform")
+    assert drawn["seconds"] == 2.0
+    assert len(drawn["peaks"]) == 600
+    assert 20 < max(drawn["peaks"]) <= 100, "speech can be heard"
+    assert min(drawn["peaks"]) >= 0
 
 
 def test_a_chunk_is_a_video_that_a_player_can_seek(host: Host, run: Path, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gloria_core.errors import PlanError
+from gloria_core.media import FilmSound
 from gloria_core.runs.folder import RunFolder
 from gloria_core.runs.view import (
     MOST_EVENTS,
@@ -17,6 +19,7 @@ from gloria_core.runs.view import (
     list_runs,
     run_view,
     segment_file,
+    waveform,
 )
 from tests.core.runs.shelf import CHUNKS, put, record
 from tests.core.runs.studio import StopError, Studio
@@ -250,3 +253,40 @@ def test_names_are_checked_before_anything_is_looked_up(root: Path) -> None:
     for name in ("..", "../gloria_runs", "/", "a\0", ""):
         with pytest.raises(PlanError, match="letters, digits"):
             find_run(root / "gloria_runs", name, root)
+
+
+def test_where_each_chunk_lies_before_it_is_made(root: Path) -> None:
+    studio = Studio(root / "gloria_runs", stop_at=1)
+    with pytest.raises(StopError):
+        studio.make()
+    view = run_view(root / "gloria_runs" / "run", root)
+    assert view["chunks"] == []
+    assert [span[0] for span in view["spans"]] == [0.0, view["spans"][0][1], view["spans"][1][1]]
+    assert view["spans"][-1][1] == 3.75
+
+
+def test_the_waveform_is_measured_once_and_follows_the_sound(root: Path) -> None:
+    studio, run = Studio(root / "gloria_runs"), root / "gloria_runs" / "run"
+    studio.make()
+    assert waveform(run, root) == {"peaks": [], "seconds": 0.0}
+    loud = FilmSound((torch.ones(1, 16000 * 4) * 0.5, 16000))
+    studio.again().make(sound=loud, sound_digest="loud")
+    assert waveform(run, root) == {"peaks": [50] * 600, "seconds": 3.75}
+    kept = (run / "waveform.json").stat().st_mtime_ns
+    studio.again().make(sound=loud, sound_digest="loud")
+    assert (run / "waveform.json").stat().st_mtime_ns == kept
+    quiet = FilmSound((torch.ones(1, 16000 * 4) * 0.1, 16000))
+    studio.again().make(sound=quiet, sound_digest="quiet")
+    assert waveform(run, root)["peaks"] == [10] * 600
+    studio.again().make()
+    assert waveform(run, root)["peaks"] == []
+
+
+def test_a_waveform_that_somebody_wrote(root: Path) -> None:
+    run = told(root, "odd")
+    (run / "waveform.json").write_text('{"peaks": [1, "2", null], "seconds": "x"}')
+    assert waveform(run, root) == {"peaks": [1, 0, 0], "seconds": 0.0}
+    (run / "waveform.json").unlink()
+    (run / "waveform.json").symlink_to(root.parent / "away.json")
+    (root.parent / "away.json").write_text('{"peaks": [7]}')
+    assert waveform(run, root)["peaks"] == []
