@@ -31,3 +31,7 @@ class PlanError(GloriaError):
 
 class LoraError(GloriaError):
     """A LoRA file is damaged, or does not fit the model."""
+
+
+class DatasetError(GloriaError):
+    """Footage for training, its manifest or its cache cannot be used."""

@@ -1,0 +1,59 @@
+"""The transformer that a training on footage starts from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from ..checkpoint import load_dit, model_shapes, read_checkpoint
+from ..config import AudioConfig, ModelConfig
+from ..errors import ConfigError
+from ..model import GloriaDiT
+from ..model.init import new_audio_branch, silence
+
+NEW_AUDIO = ("dit.audio_embedding.*", "dit.blocks.*.audio_attn.*")
+"""Names of the parameters of a fresh audio branch."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_network(weights: Path, *, attention: str, new_audio: AudioConfig | None, dtype: str, seed: int) -> GloriaDiT:
+    """Load the network that is trained.
+
+    Args:
+        weights: a checkpoint of any kind that the pack reads.
+        attention: ``joint``, ``cached``, or empty for what the weights say.
+        new_audio: the audio branch that is added; None adds none.
+        dtype: ``fp32`` or ``bf16``.
+        seed: of a new audio branch.
+
+    Raises:
+        CheckpointError: the file is no model.
+        ConfigError: the model has ears already, or takes image channels, which a batch of footage does not carry.
+    """
+    tensors, config = read_checkpoint(weights)
+    if config.has_image_channels:
+        raise ConfigError(
+            f"{weights.name} takes image channels ({config.in_channels} input channels for {config.out_channels} of "
+            "the latent), which training does not make: train a T2V or TI2V model, which is given its start image as a "
+            "clean latent."
+        )
+    if new_audio is not None:
+        if config.audio is not None:
+            raise ConfigError(f"{weights.name} has an audio branch already; leave 'audio' empty to train that one.")
+        config = replace(config, audio=new_audio)
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {**tensors, **new_audio_branch(model_shapes(config), config.dim, generator)}
+    config = _in_mode(config, attention)
+    dit = load_dit(tensors, config, dtype=_DTYPES[dtype])
+    if new_audio is not None:
+        silence(dit)
+    return dit
+
+
+def _in_mode(config: ModelConfig, attention: str) -> ModelConfig:
+    if attention not in ("joint", "cached"):
+        return config
+    if attention == "cached":
+        config = replace(config, anchors=replace(config.anchors, timestep="zero"))
+    return cast(ModelConfig, config.with_mode(attention))

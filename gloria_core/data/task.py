@@ -1,0 +1,289 @@
+"""What the trainer learns from a user's footage: batches out of the cache, and nothing but the cache."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..audio import branch_windows, silent_windows
+from ..checkpoint import inspect
+from ..config import AudioConfig, ModelConfig
+from ..errors import ConfigError, DatasetError
+from ..sampling.chunks import STRIDE, num_latents_for
+from ..types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, AudioFeatures, TrainBatch
+from .balance import SHARES, Slot, draw_anchor, uniform
+from .cache import Cache, DamagedEntryError
+from .face_weight import loss_weight
+from .folder import read_dataset
+from .network import NEW_AUDIO, load_network
+from .options import FootageOptions, read_options
+from .prepare import sound_features
+from .prepared import Prepared, PreparedAnchor, PreparedClip, find_prepared, without
+from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids, with_lent_anchors
+from .sheet import Decoder, clip_sheet
+
+_log = logging.getLogger(__name__)
+_SLOTS: Sequence[Slot] = (
+    (AnchorRole.GLOBAL, ""),
+    *((AnchorRole.VIEW, view) for view in VIEWS),
+    *((AnchorRole.EXPRESSION, expression) for expression in EXPRESSIONS),
+)
+_HELD_OUT_BATCHES = 4
+_USUAL_LATENTS = 9
+"""Length of a window where neither the options nor the model name one."""
+_LEAD = 2
+"""Latents before a window whose sound is cut out too, as context: as far as any window of sound reaches back."""
+
+
+class FootageTask:
+    """Batches of a prepared dataset; takes the fields of `FootageOptions` as keywords.
+
+    Raises:
+        ConfigError: an option breaks its rule, or does not go with the weights.
+        CheckpointError: the weights are no model.
+        DatasetError: the dataset is missing, was not prepared for this model, or has nothing to train on.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FootageOptions names and types them
+        self.options = read_options(options)
+        manifest, _ = read_dataset(Path(self.options.manifest))
+        self._cache = Cache(Path(self.options.cache), memory_bytes=self.options.memory_mb << 20)
+        self._weights = Path(self.options.weights)
+        config = inspect(self._weights).config
+        self._prepared = find_prepared(self._cache, manifest.digest, config.codec)
+        self.config = _with_ears(config, self._prepared, self.options, self._cache)
+        self.new_parameters = NEW_AUDIO if self.options.audio == "new" else ()
+        """Name patterns of parameters that start fresh rather than from the weights."""
+        self.num_lost = 0
+        """Damaged entries of the cache that were met, and are left out."""
+        self._start()
+
+    def _start(self) -> None:
+        """Choose what is trained on and what is held out, of what there is."""
+        options = self.options
+        clips = with_lent_anchors(self._prepared.clips) if options.lend else self._prepared.clips
+        held = held_out_ids(clips, options.held_out, options.held_out_ids)
+        lengths = _lengths(options, self.config)
+        self._sampler = Sampler((clip for clip in clips if clip.id not in held), lengths, options)
+        self._held = Sampler((clip for clip in clips if clip.id in held), lengths, options) if held else None
+        if self._sampler.too_short:
+            _log.warning("too short to train on: %s", ", ".join(self._sampler.too_short))
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Return the transformer with its weights, and a fresh audio branch where one is wanted."""
+        new = self.config.audio if self.options.audio == "new" else None
+        chosen = self.options
+        dit = load_network(
+            self._weights, attention=chosen.attention, new_audio=new, dtype=chosen.weights_dtype, seed=chosen.seed
+        )
+        return {"dit": dit}
+
+    def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:
+        """Return the batch of one process in one step. A damaged entry is left out, counted, named and drawn around."""
+        while True:
+            generator = _generator(self.options.seed, "train", step * world_size + rank)
+            try:
+                return self._batch(self._sampler.draw(generator), generator, drops=True)
+            except DamagedEntryError as error:
+                self._leave_out(error)
+
+    @property
+    def num_held_out(self) -> int:
+        """How many held-out batches there are: four where a clip is held out."""
+        return _HELD_OUT_BATCHES if self._held else 0
+
+    def held_out(self, index: int) -> TrainBatch:
+        """Return a fixed batch of clips that training never sees, with all of their anchors."""
+        if self._held is None:
+            raise ConfigError("No clip is held out; set held_out or held_out_ids.")
+        generator = _generator(0, "held-out", index)
+        return self._batch(self._held.draw(generator), generator, drops=False)
+
+    def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
+        """Write a picture of clips: what is true above what the networks make of it; nothing without a decoder."""
+        if not self.options.decoder:
+            return
+        batches = [self.held_out(0)] if self._held else [self.batch(0, 0, 1)]
+        clip_sheet(modules["dit"], _decoder(self.options.decoder), self.config.shift, batches, path)
+
+    def _leave_out(self, error: DamagedEntryError) -> None:
+        owners = [clip.id for clip in self._prepared.clips if error.key in _used(clip)]
+        self.num_lost += 1
+        _log.warning("%s, of the clip %s: it is left out.", str(error).rstrip("."), ", ".join(owners[:3]) or "?")
+        self._prepared = without(self._prepared, frozenset({error.key}))
+        self._start()
+
+    def _batch(self, drawn: Drawn, generator: torch.Generator, *, drops: bool) -> TrainBatch:
+        windows, prefix = drawn.windows, drawn.num_prefix
+        kept = self._kept_slots(drawn.slot, generator) if drops else [s for s in _SLOTS if s[0] in self.options.roles]
+        anchors, outside = self._anchors(windows, kept, generator)
+        return TrainBatch(
+            latents=torch.cat([self._latents(window) for window in windows]),
+            context=_stacked([self._cache.get(window.text_key(prefix))["rows"].float() for window in windows]),
+            num_prefix=prefix,
+            audio=self._audio(windows),
+            anchors=anchors if len(anchors) else None,
+            weight=self._weight(drawn),
+            metrics={"num_anchors": float(len(anchors)), "superset": outside, "lost": float(self.num_lost)},
+            names=tuple(window.place.clip.id for window in windows),
+        )
+
+    def _latents(self, window: Window) -> Tensor:
+        latents = self._cache.get(window.place.piece.key)["latents"]
+        return latents[:, :, window.latents.start : window.latents.stop].float()
+
+    def _kept_slots(self, taught: Slot | None, generator: torch.Generator) -> list[Slot]:
+        """Return the slots that a batch may show; the one that it is to teach always among them."""
+        options = self.options
+        roles = {role for role in options.roles if uniform(generator) >= options.drop_role}
+        if uniform(generator) < options.one_type:
+            chance = AnchorRole.EXPRESSION if uniform(generator) < 0.5 else AnchorRole.VIEW
+            one = taught[0] if taught else chance
+            roles -= set(SHARES) - {one}
+        kept = {slot for slot in _SLOTS if uniform(generator) >= options.drop_slot and slot[0] in roles}
+        return [slot for slot in _SLOTS if slot in kept or slot == taught]
+
+    def _anchors(
+        self, windows: Sequence[Window], slots: Sequence[Slot], generator: torch.Generator
+    ) -> tuple[AnchorSet, float]:
+        """Draw the anchors of a batch, and tell the share from outside of its clips. Clips alike share them."""
+        chosen: list[tuple[Slot, list[PreparedAnchor]]] = []
+        num_outside = num = 0
+        for slot in slots:
+            offered = [_offered(window, slot) for window in windows]
+            sizes = common_sizes(offered)
+            if not sizes:
+                continue
+            drawn = [
+                self._draw_anchor(window, [a for a in own if (a.height, a.width) == sizes[0]], generator)
+                for window, own in zip(windows, offered, strict=True)
+            ]
+            chosen.append((slot, [anchor for anchor, _ in drawn]))
+            num_outside += sum(outside for _, outside in drawn)
+            num += len(drawn)
+        alike = all(len({(a.key, a.opens) for a in pictures}) == 1 for _, pictures in chosen)
+        count = 1 if alike else len(windows)
+        found = tuple(
+            Anchor(*slot, torch.cat([self._picture(anchor) for anchor in pictures[:count]]))
+            for slot, pictures in chosen
+        )
+        return AnchorSet(found), num_outside / max(num, 1)
+
+    def _draw_anchor(
+        self, window: Window, anchors: Sequence[PreparedAnchor], generator: torch.Generator
+    ) -> tuple[PreparedAnchor, bool]:
+        gap = round(self.options.min_gap_s * self._prepared.fps)
+        frames = window.place.clip.num_source_frames
+        return draw_anchor(anchors, window.frames, frames, self.options.superset, gap, generator)
+
+    def _picture(self, anchor: PreparedAnchor) -> Tensor:
+        return self._cache.get(anchor.key)["latents"][:, :, :1].float()
+
+    def _audio(self, windows: Sequence[Window]) -> Tensor | None:
+        branch = self.config.audio
+        if branch is None or not self._prepared.audio_kind:
+            return None
+        return torch.stack([self._heard(window, branch) for window in windows])
+
+    def _heard(self, window: Window, branch: AudioConfig) -> Tensor:
+        """Return what a window hears (T, W, A): a start as the start of a video, all else in the middle of one."""
+        clip, length, fps = window.place.clip, window.place.length, self._prepared.fps
+        if not clip.audio_key:
+            return silent_windows(branch, fps, window.offset, length)
+        sound = sound_features(self._cache.get(clip.audio_key), fps)
+        start = window.place.piece.start
+        lead = min(_LEAD, start // STRIDE) if window.offset else 0
+        rate = sound.rows_per_second or fps
+        first = round((start - STRIDE * lead) * rate / fps)
+        rows = sound.frames[first:]
+        if not len(rows):  # the sound is over
+            return silent_windows(branch, fps, window.offset, length)
+        rest = AudioFeatures(rows, fps, sound.padding, sound.rows_per_second)
+        return branch_windows(branch, rest, window.offset + lead, length)
+
+    def _weight(self, drawn: Drawn) -> Tensor | None:
+        scale = self.options.regularisation_weight if drawn.is_regularisation else 1.0
+        if self.options.face_weight == 1.0:
+            return None if scale == 1.0 else torch.full((1, 1, 1, 1, 1), scale)
+        weights = []
+        for window in drawn.windows:
+            place = window.place
+            mask = self._cache.get(place.piece.mask_key)["mask"].float() if place.piece.mask_key else None
+            weights.append(loss_weight(place.clip, place.piece, window.latents, self.options.face_weight, mask))
+        return torch.stack(weights) * scale
+
+
+def _with_ears(config: ModelConfig, prepared: Prepared, options: FootageOptions, cache: Cache) -> ModelConfig:
+    """Return the model's configuration with the audio branch that it will have, which must fit the prepared sound.
+
+    Raises:
+        ConfigError: the sound was encoded for another kind of branch, or a new branch is wanted and nothing was.
+        DatasetError: no clip has sound, and the stage needs it.
+    """
+    sounds = [clip.audio_key for clip in prepared.clips if clip.audio_key]
+    if options.needs_audio and not sounds:
+        raise DatasetError(
+            "No clip has sound, and this stage trains the ears: prepare the dataset with an audio encoder, from videos "
+            "with a sound track."
+        )
+    if options.audio == "new":
+        if not sounds:
+            raise ConfigError("audio is 'new', but no sound was prepared: prepare the dataset with an audio encoder.")
+        width = cache.get(sounds[0])["rows"].shape[1]
+        kind: Any = prepared.audio_kind
+        return replace(config, audio=AudioConfig(kind=kind, feature_dim=width))
+    if config.audio is not None and prepared.audio_kind not in ("", config.audio.kind):
+        raise ConfigError(
+            f"The sound was prepared as {prepared.audio_kind!r}; this model hears {config.audio.kind!r}: prepare the "
+            "dataset with this model."
+        )
+    return config
+
+
+def _lengths(options: FootageOptions, config: ModelConfig) -> list[int]:
+    """Return the lengths of windows in latents, longest first."""
+    if options.frames:
+        return sorted({num_latents_for(frames) for frames in options.frames}, reverse=True)
+    whole = config.chunk_latents or _USUAL_LATENTS
+    return sorted({whole, max(1, whole * 3 // 4), max(1, whole // 2)}, reverse=True)
+
+
+def _generator(seed: int, stream: str, index: int) -> torch.Generator:
+    digest = blake2b(f"{seed}/footage/{stream}/{index}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def _offered(window: Window, slot: Slot) -> list[PreparedAnchor]:
+    """Return a clip's pictures for a slot; the global one has the video's own size. Paper: 4.1."""
+    piece = window.place.piece
+    own = [anchor for anchor in window.place.clip.anchors if (anchor.role, anchor.slot) == slot]
+    if slot[0] == AnchorRole.GLOBAL:
+        own = [anchor for anchor in own if (anchor.height, anchor.width) == (piece.height, piece.width)]
+    return own
+
+
+def _used(clip: PreparedClip) -> set[str]:
+    pictures = {anchor.key for anchor in clip.anchors}
+    texts = {prompt.text_key for prompt in clip.prompts}
+    return pictures | texts | {clip.audio_key} | {k for piece in clip.pieces for k in (piece.key, piece.mask_key)}
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """Return rows of texts (L, D) as one tensor (B, L, D), shorter ones padded with zeros."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def _decoder(target: str) -> Decoder:
+    """Make what a dotted path names; ConfigError where there is no such function."""
+    module, _, name = target.partition(":")
+    try:
+        make: Callable[[], Decoder] = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"decoder is {target!r}, which cannot be imported ({error}); leave it empty.") from error
+    return make()
