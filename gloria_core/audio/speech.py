@@ -26,8 +26,8 @@ _SHORTEST = 400
 """Samples that wav2vec 2.0 needs for one row."""
 _BLOCK = 30 * SAMPLE_RATE
 """Samples whose convolutions are held in memory at once, and the longest sound that Whisper takes."""
-_WHISPER_SAMPLES = SAMPLE_RATE // TRAINED_RATE
-"""Samples of one of HuMo's rows, which are made from two of Whisper's."""
+_ROW_SAMPLES = SAMPLE_RATE // TRAINED_RATE
+"""Samples of one of these rows, which are made from two of the encoder's."""
 _GROUPS = (slice(0, 8), slice(8, 16), slice(16, 24), slice(24, 32), slice(32, 33))
 """Whisper-large's states whose means HuMo hears."""
 
@@ -75,6 +75,8 @@ def layer_features(
     """Return what MultiTalk and InfiniteTalk hear: every layer of chinese-wav2vec2-base, side by side.
 
     The sound is brought to -23 LUFS. What the convolutions give is put on the trained rate *before* the transformer.
+    The authors stretch it end to end; of a sound that is no whole number of rows long the rest, under 40 ms, is left
+    out, because it would be spread over the whole length and move the end by as much.
 
     Args:
         network: a wav2vec 2.0 network.
@@ -92,7 +94,8 @@ def layer_features(
     """
     check_clock(fps, num_frames)
     sound = normalised_loudness(mono(waveform, sample_rate), SAMPLE_RATE)
-    convolved = _stretched(_convolved(network, sound, device)[0], _trained_rows(sound))
+    number = _trained_rows(sound)
+    convolved = _stretched(_convolved(network, sound[: number * _ROW_SAMPLES], device)[0], number)
     states = _transformed(network, convolved[None])
     rows = torch.cat([state[0] for state in states], dim=1)  # (N, layers * C)
     return AudioFeatures(_on_frames(rows, fps, num_frames), fps)
@@ -103,6 +106,9 @@ def group_features(
     whisper: Whisper, waveform: Tensor, sample_rate: int, *, fps: float, num_frames: int
 ) -> AudioFeatures:
     """Return what HuMo hears: means over groups of Whisper-large-v3's states, side by side.
+
+    A row is the mean of Whisper's two in its 40 ms. The authors stretch them end to end, which reads the first of the
+    two where a sound begins and the second where it ends; the mean is never further from that than half a row, 10 ms.
 
     Args:
         whisper: encodes half a minute; longer sounds are cut into pieces, as the authors do.
@@ -121,7 +127,7 @@ def group_features(
     sound = mono(waveform, sample_rate)
     number = _trained_rows(sound)
     rows = torch.cat([_grouped(whisper(piece)) for piece in sound.split(_BLOCK)])  # (50 a second, 5 * C)
-    rows = _stretched(rows[: 2 * number], number)
+    rows = rows[: 2 * number].unflatten(0, (number, 2)).mean(1)
     return AudioFeatures(_on_frames(rows, fps, num_frames), fps)
 
 
@@ -137,7 +143,7 @@ def _grouped(states: Sequence[Tensor]) -> Tensor:
 
 def _trained_rows(sound: Tensor) -> int:
     """Return how many rows the authors make of a sound (samples,)."""
-    number = sound.shape[0] // _WHISPER_SAMPLES
+    number = sound.shape[0] // _ROW_SAMPLES
     if number == 0:
         raise AudioError(
             f"The sound is {sound.shape[0] / SAMPLE_RATE:.3f} s long; load one of at least 0.04 s with speech in it."

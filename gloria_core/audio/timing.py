@@ -22,8 +22,8 @@ def on_video_clock(
     rate = features.rows_per_second or features.fps
     rows, padding = features.frames, features.padding
     if period_s is not None:
-        places = torch.arange(math.ceil(num_frames / features.fps * rate)) / rate % period_s
-        rows = rows[(places * rate + 1e-6).long().clamp(max=len(rows) - 1)]
+        times_s = torch.arange(math.ceil(num_frames / features.fps * rate), dtype=torch.float64) / rate % period_s
+        rows = rows[(times_s * rate).round().long().clamp(max=len(rows) - 1)]
     if skipped_frames:
         row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
         rows = torch.cat([row.expand(round(skipped_frames / features.fps * rate), *row.shape), rows])
