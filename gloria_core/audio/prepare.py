@@ -1,6 +1,7 @@
 """Every sound on common ground: mono, 16 kHz, at one speaking level."""
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import torch
@@ -19,6 +20,8 @@ SPEECH_LEVEL = 0.1
 """RMS (full scale 1) that the loud tenth of the speaking time is brought to: -20 dB."""
 _LOUDEST_GAIN = 100.0
 """At most +40 dB, so that the hiss of a silent recording is not taken for speech."""
+_PIECE, _MARGIN = 1 << 22, 64
+"""Samples that are resampled at once, and on each side of them: the filter reaches 6 samples of the lower rate."""
 _LONGEST_RATIO = 2000
 """Largest denominator of a resampling ratio: exact for every usual rate, and under 1 ms an hour for odd ones."""
 
@@ -76,7 +79,21 @@ def _resample(sound: Tensor, sample_rate: int) -> Tensor:
         return sound
     if ratio.numerator == 0 or ratio > _LONGEST_RATIO:
         raise AudioError(f"The sample rate is {sample_rate} Hz; use one between 1 kHz and 1 MHz, such as 48000.")
-    return torchaudio.functional.resample(sound, ratio.numerator, ratio.denominator)
+    return torch.cat(list(_resampled_pieces(sound, ratio)))
+
+
+def _resampled_pieces(sound: Tensor, ratio: Fraction) -> Iterator[Tensor]:
+    """Yield a sound (samples,) at another rate, piece by piece: the filter takes many times a piece's memory.
+
+    Each piece is resampled with more on both sides than the filter sees, and the surplus is cut off.
+    """
+    old, new = ratio.numerator, ratio.denominator
+    size, margin = (-(-least // old) * old for least in (_PIECE, _MARGIN * math.ceil(ratio)))
+    for start in range(0, sound.shape[0], size):
+        first = max(0, start - margin)
+        piece = torchaudio.functional.resample(sound[first : start + size + margin], old, new)
+        skipped, is_last = (start - first) // old * new, start + size >= sound.shape[0]
+        yield piece[skipped:] if is_last else piece[skipped : skipped + size // old * new]
 
 
 def speaking_gain(sound: Tensor) -> float:
