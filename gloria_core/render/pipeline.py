@@ -9,29 +9,36 @@ scheduler/       scheduler_config.json, for the shift
 model_index.json for the boundary of two experts
 """
 
-from dataclasses import replace
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from ..checkpoint import inspect, load_dit, open_weights, read_checkpoint, read_header, read_tensors
-from ..errors import CheckpointError, ConfigError
+from ..checkpoint import inspect, load_dit, model_shapes, open_weights, read_checkpoint, read_header, read_tensors
+from ..config import ModelConfig
+from ..errors import CheckpointError, ConfigError, LoraError
+from ..lora import Fit, check_mergeable, differences, fit, merged, normalise, read_lora
 from ..model import AnchorCache, GloriaDiT
 from ..runs.digest import digest_of, digest_of_weights
 from ..runs.folder import read_json
 from ..runs.ingredients import ModelPart
 from .experts import ExpertPair, PairCache
-from .job import ModelSource
+from .job import LoraSource, ModelSource
 from .keep import Keep
 from .kit import Kit, Network
 from .wan_text import WanTexts
 from .wan_vae import WanVae
 
+_log = logging.getLogger(__name__)
+
 _FIRST, _SECOND = "transformer", "transformer_2"
 _NEEDED = (_FIRST, "vae", "text_encoder", "tokenizer")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_LEAVES = (".weight", ".bias")
 _KEPT = "encoded"
 """Folder in the run where encoded texts and pictures are kept."""
 
@@ -59,7 +66,8 @@ def pipeline_kit(source: ModelSource, boundary: float, run: Path, device: torch.
         )
     dtype = _dtype(source.dtype, device)
     names = [name for name in (_FIRST, _SECOND) if (folder / name).is_dir()]
-    parts = tuple(_part(folder / name, dtype) for name in names)
+    experts = tuple(_Expert.of(folder / name, dtype, _loras(source.loras, name, names)) for name in names)
+    parts = tuple(expert.part for expert in experts)
     vae, config = WanVae(folder, device), parts[0].config
     if vae.channels != config.out_channels:
         raise ConfigError(
@@ -74,10 +82,10 @@ def pipeline_kit(source: ModelSource, boundary: float, run: Path, device: torch.
         return keep.made(digest_of("pictures", weights, frames), lambda: vae.encode(frames))
 
     def network() -> Network:
-        experts = [_loaded(folder / name, part, dtype) for name, part in zip(names, parts, strict=True)]
+        first, *others = (expert.loaded(dtype) for expert in experts)
         if pair is None:
-            return Network(experts[0].to(device), AnchorCache())
-        return Network(ExpertPair(experts[0], experts[1], pair, device), PairCache())
+            return Network(first.to(device), AnchorCache())
+        return Network(ExpertPair(first, others[0], pair, device), PairCache())
 
     return Kit(
         parts=parts,
@@ -94,17 +102,58 @@ def pipeline_kit(source: ModelSource, boundary: float, run: Path, device: torch.
     )
 
 
-def _part(folder: Path, dtype: torch.dtype) -> ModelPart:
-    """Return what a transformer is, from its header and pieces of its weights."""
-    inspection = inspect(folder)
-    digest = digest_of_weights(open_weights(inspection).items())
-    config = replace(inspection.config, name=f"{folder.parent.name}/{folder.name}")
-    return ModelPart(config=config, weights=digest, changes=[str(dtype)])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Expert:
+    """A transformer that is not loaded yet."""
+
+    folder: Path
+    part: ModelPart
+    loras: tuple[tuple[Fit, float], ...]
+    """Those that fit, each with its strength."""
+
+    @classmethod
+    def of(cls, folder: Path, dtype: torch.dtype, loras: Sequence[LoraSource]) -> Self:
+        """Read what a transformer is, from its header and pieces of its weights, and how LoRAs fit it."""
+        inspection = inspect(folder)
+        config = replace(inspection.config, name=f"{folder.parent.name}/{folder.name}")
+        fits = tuple((_fitted(lora, config), lora.strength) for lora in loras)
+        changes: list[Any] = [str(dtype)]
+        changes += [[digest_of_weights(found.lora.state_dict().items()), strength] for found, strength in fits]
+        weights = digest_of_weights(open_weights(inspection).items())
+        return cls(folder, ModelPart(config=config, weights=weights, changes=changes), fits)
+
+    def loaded(self, dtype: torch.dtype) -> GloriaDiT:
+        """Load it, its LoRAs worked in."""
+        weights, _ = read_checkpoint(self.folder)
+        for found, strength in self.loras:
+            weights = merged(weights, found, strength, dtype)
+        return load_dit(weights, self.part.config, dtype=dtype)
 
 
-def _loaded(folder: Path, part: ModelPart, dtype: torch.dtype) -> GloriaDiT:
-    weights, _ = read_checkpoint(folder)
-    return load_dit(weights, part.config, dtype=dtype)
+def _loras(loras: Sequence[LoraSource], name: str, names: Sequence[str]) -> tuple[LoraSource, ...]:
+    """Return those of a transformer; ConfigError where one is for an expert that there is not."""
+    if len(names) == 1 and any(lora.on != "both" for lora in loras):
+        raise ConfigError("A LoRA is for one of two experts (model.loras.on), and the pipeline has one transformer.")
+    own = "high" if name == _FIRST else "low"
+    return tuple(lora for lora in loras if lora.on in ("both", own))
+
+
+def _fitted(source: LoraSource, config: ModelConfig) -> Fit:
+    """Return a LoRA fitted to a model; LoraError where it does not fit, or was trained for other settings."""
+    shapes = {name if name.endswith(_LEAVES) else f"{name}.weight": s for name, s in model_shapes(config).items()}
+    lora = normalise(read_lora(Path(source.file)), [name.removesuffix(".weight") for name in shapes])
+    if lora.config is not None:
+        told = [each for each in differences(lora.config, config) if each.startswith(("anchors", "audio"))]
+        if told:
+            raise LoraError(
+                f"{lora.name} was trained for other settings ({'; '.join(told)}), which a render without ComfyUI does "
+                "not take over: render it inside ComfyUI."
+            )
+    found = fit(lora, shapes, f"the model {config.name!r}")
+    check_mergeable(found)
+    if found.unused:
+        _log.warning("%s", found.report(source.strength))
+    return found
 
 
 def _digest(folder: Path) -> str:
