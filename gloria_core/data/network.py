@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -52,8 +51,9 @@ def load_network(weights: Path, *, attention: str, new_audio: AudioConfig | None
 
 
 def _in_mode(config: ModelConfig, attention: str) -> ModelConfig:
-    if attention not in ("joint", "cached"):
-        return config
-    if attention == "cached":
-        config = replace(config, anchors=replace(config.anchors, timestep="zero"))
-    return cast(ModelConfig, config.with_mode(attention))
+    match attention:
+        case "joint":
+            return config.with_mode("joint")
+        case "cached":
+            return replace(config, anchors=replace(config.anchors, mode="cached", timestep="zero"))
+    return config

@@ -1,7 +1,8 @@
 """Encoding a dataset into a cache: once, as a stream, and from where it was left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,16 +103,17 @@ class _Work:
         masks = [mask for mask in plan.masks.values() if self._missing(mask.key)]
         texts = {key: text for key, text in plan.texts.items() if self._missing(key)}
         sounds = {key: path for key, path in plan.sounds.items() if self._missing(key)}
-        self.total = sum(len(group) for group in (*shots.values(), stills, masks, texts, sounds))
+        parts: list[Sized] = [*shots.values(), stills, masks, texts, sounds]
+        self.total = sum(len(part) for part in parts)
         try:
             for video, missing in shots.items():
                 self._films(video, missing)
             for still in stills:
-                self._guarded(still.key, still.path, lambda still=still: self._still(still))
+                self._guarded(still.key, still.path, partial(self._still, still))
             for mask in masks:
-                self._guarded(mask.key, mask.path, lambda mask=mask: _mask(mask))
+                self._guarded(mask.key, mask.path, partial(_mask, mask))
             for key, path in sounds.items():
-                self._guarded(key, path, lambda path=path: self._sound(path, fps))
+                self._guarded(key, path, partial(self._sound, path, fps))
             self._texts(texts)
         finally:
             self.cache.flush()
