@@ -24,7 +24,6 @@ _REMEDIES = {
     **dict.fromkeys((DECODING, STATE, PICTURES), f"M{_SMALLER[1:]}."),
 }
 """What to change where one of these is too large."""
-_GB, _MB = 1e9, 1e6
 
 
 def latent_bytes(num_latents: int, shape: tuple[int, int, int, int]) -> int:
@@ -94,13 +93,13 @@ class Memory:
         """What a person should know and do where it does not fit; empty where it does."""
         if self.least > self.free:
             return (
-                f"The {self.place} may not suffice: this takes about {_gb(self.least)} GB, and {_gb(self.free)} GB can "
+                f"The {self.place} may not suffice: this takes about {sized(self.least)}, and {sized(self.free)} can "
                 f"be had. {self._remedy}"
             )
         if self.needed > self.free:
             return (
-                f"{_gb(self.needed - self.free)} GB of weights do not fit into the {self.place} beside the work and "
-                "are fetched again and again, which is slower: lower 'chunk_latents', or load weights in fp8 or GGUF."
+                f"{sized(self.needed - self.free)} of weights do not fit into the {self.place} beside the work and are "
+                "fetched again and again, which is slower: lower 'chunk_latents', or load weights in fp8 or GGUF."
             )
         return ""
 
@@ -132,7 +131,7 @@ class Forecast:
         found = [memory.warning for memory in self.memory if memory.warning]
         if self.disk.needed > self.disk.free:
             found.append(
-                f"The disk may become full: {_gb(self.disk.needed)} GB are written, and {_gb(self.disk.free)} GB are "
+                f"The disk may become full: {sized(self.disk.needed)} are written, and {sized(self.disk.free)} are "
                 "free. Free some space, or make the video shorter or smaller."
             )
         return found
@@ -159,8 +158,8 @@ class Forecast:
     def _disk_line(self) -> str:
         disk = self.disk
         return (
-            f"Disk: {_size(disk.latents)} of latents, and about {_size(disk.segments)} of pieces and "
-            f"{_size(disk.film)} of film; {_gb(disk.free)} GB are free."
+            f"Disk: {sized(disk.latents)} of latents, and about {sized(disk.segments)} of pieces and "
+            f"{sized(disk.film)} of film; {sized(disk.free)} are free."
         )
 
     def _time_line(self) -> list[str]:
@@ -188,15 +187,13 @@ def duration(seconds: float) -> str:
 
 def _memory_line(memory: Memory) -> str:
     parts = sorted(memory.largest.items(), key=lambda item: -item[1])
-    told = ", ".join(f"{name} {_size(size)}" for name, size in parts if size >= memory.needed / 100)
-    return (
-        f"{memory.place.capitalize()}: up to about {_gb(memory.needed)} GB ({told}); {_gb(memory.free)} GB can be had."
-    )
+    told = ", ".join(f"{name} {sized(size)}" for name, size in parts if size >= memory.needed / 100)
+    return f"{memory.place.capitalize()}: up to about {sized(memory.needed)} ({told}); {sized(memory.free)} can be had."
 
 
-def _gb(num_bytes: float) -> str:
-    return f"{num_bytes / _GB:.1f}" if num_bytes >= 0.05 * _GB or num_bytes <= 0 else f"{num_bytes / _GB:.2g}"
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / _GB:.1f} GB" if num_bytes >= _GB else f"{num_bytes / _MB:.{0 if num_bytes >= 1e7 else 1}f} MB"
+def sized(num_bytes: float) -> str:
+    """Return bytes as a person says them: ``340 kB``, ``12 MB``, ``1.5 GB``."""
+    for unit, words in ((1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.{1 if num_bytes < 10 * unit or words == 'GB' else 0}f} {words}"
+    return f"{num_bytes / 1e3:.0f} kB"

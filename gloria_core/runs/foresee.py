@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import MediaError
 from .chunk_file import ChunkFileError, ChunkRecord, Ingredients, read_record
 from .folder import RunFolder, Take, read_json
-from .forecast import SOUND_BYTES_A_SECOND, Disk, Forecast, latent_bytes, seconds_for, video_bytes
+from .forecast import SOUND_BYTES_A_SECOND, Disk, Forecast, latent_bytes, seconds_for, sized, video_bytes
 from .job import RunJob, Script
 from .reuse import Decision
 
@@ -45,8 +45,8 @@ def foresee(
     )
     if disk.latents > disk.free:
         raise MediaError(
-            f"The latents of {len(made)} chunks take {disk.latents / 1e9:.3g} GB, and {disk.free / 1e9:.3g} GB of the "
-            f"disk of {folder.path} are free. Free some space, choose another output folder (--output-directory), or "
+            f"The latents of {len(made)} chunks take {sized(disk.latents)}, and {sized(disk.free)} of "
+            f"the disk of {folder.path} are free. Free some space, choose another output folder (--output-directory), or "
             "make the video shorter."
         )
     known = _seconds_of_alike(folder, takes, scripts[made[0].index].ingredients, made[0].num_latents) if made else []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .folder import RunFolder, Take
+from .forecast import sized
 
 KEEP, REMOVE = "keep", "remove when finished"
 """What becomes of what the finished film does not need."""
@@ -29,12 +30,12 @@ class OldTakes:
         """What a person hears of it; empty where there is nothing."""
         if not self.num_bytes:
             return ""
-        takes = f"{self.num_takes} old take" + ("" if self.num_takes == 1 else "s")
-        held = f"{takes}, with pieces of film that are not used, {'held' if self.removed else 'hold'}"
-        size = f"{held} {self.num_bytes / 1e6:.1f} MB"
+        takes = f"{self.num_takes} old take{'' if self.num_takes == 1 else 's'} and unused pieces of film"
+        what = takes if self.num_takes else "Unused pieces of film"
+        size = sized(self.num_bytes)
         if self.removed:
-            return f"{size} and were removed."
-        return f"{size}; 'old_takes' set to {REMOVE!r} deletes what this film does not need."
+            return f"{what} held {size} and were removed."
+        return f"{what} hold {size}; 'old_takes' set to {REMOVE!r} deletes what this film does not need."
 
 
 def old_takes(folder: RunFolder, needed: Iterable[Take], segments: Collection[Path], *, remove: bool) -> OldTakes:

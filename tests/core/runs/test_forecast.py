@@ -28,6 +28,7 @@ from gloria_core.runs.forecast import (
     duration,
     latent_bytes,
     seconds_for,
+    sized,
     video_bytes,
 )
 from gloria_core.runs.view import run_view
@@ -73,6 +74,11 @@ def test_sizes() -> None:
 )
 def test_times_are_said_as_a_person_says_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_sizes_are_said_as_a_person_says_them() -> None:
+    sizes = [900, 340_000, 1_500_000, 12_300_000, 1_540_000_000, 123_000_000_000]
+    assert [sized(size) for size in sizes] == ["1 kB", "340 kB", "1.5 MB", "12 MB", "1.5 GB", "123.0 GB"]
 
 
 def test_time_goes_by_the_median() -> None:
@@ -181,7 +187,7 @@ def test_a_disk_that_is_certainly_too_small_refuses_before_anything_is_sampled(
 ) -> None:
     usage: Any = shutil.disk_usage(os.curdir)
     monkeypatch.setattr(foresee.shutil, "disk_usage", lambda _path: usage._replace(free=100))
-    with pytest.raises(MediaError, match=r"latents of 3 chunks take .* GB, and 1e-07 GB .* are free"):
+    with pytest.raises(MediaError, match=r"latents of 3 chunks take 2 kB, and 0 kB .* are free"):
         studio.make()
     assert studio.sampled == []
     studio.num_frames = 1
