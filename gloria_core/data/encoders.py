@@ -9,10 +9,10 @@ from torch import Tensor
 from ..types import AudioFeatures
 
 
-class Encoder(Protocol):
-    """Encodes what a model is trained on. Each id changes whenever its results do: weights and settings count.
+class EncoderIds(Protocol):
+    """What an encoder is: enough to tell what has to be encoded, and at which sizes.
 
-    Encoders run without gradients, on whatever device they like, and return tensors on the CPU.
+    Each id changes whenever what is encoded changes: weights and settings count.
     """
 
     @property
@@ -49,6 +49,10 @@ class Encoder(Protocol):
     def stride_px(self) -> int:
         """Pixels of a latent along a side."""
         ...
+
+
+class Encoder(EncoderIds, Protocol):
+    """Encodes what a model is trained on, without gradients, on whatever device it likes, to tensors on the CPU."""
 
     def encode_video(self, frames: NDArray[np.uint8]) -> Tensor:
         """Encode 4k + 1 frames (F, H, W, 3) to clean, normalised latents (1, C, T, h, w); one frame is a picture."""

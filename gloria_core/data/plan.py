@@ -12,7 +12,7 @@ from ..sampling.chunks import num_latents_for
 from ..types import AnchorRole
 from .buckets import Sizes, areas_for, bucket_size, cut, on_clock, shown_frames
 from .cache import Cache
-from .encoders import Encoder
+from .encoders import EncoderIds
 from .manifest import NONE, OWN, AnchorSource, Clip, Manifest
 from .pictures import anchor_size, check_crop, cover, read_picture
 from .prepared import (
@@ -25,6 +25,17 @@ from .prepared import (
 )
 from .problems import Problem
 from .shots import Shot
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A video as a clip uses it."""
+
+    path: Path
+    digest: str
+    """Of the file's contents."""
+    info: MediaInfo
+    fps: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +73,18 @@ class Plan:
     problems: list[Problem] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     """Which clip each key was first wanted by, for messages."""
+    films: dict[str, Film] = field(default_factory=dict)
+    """The source video of each clip, by the clip's id."""
 
 
 def make_plan(
-    manifest: Manifest, encoder: Encoder, cache: Cache, sizes: Sizes, look: Callable[[str], None] = lambda clip: None
+    manifest: Manifest, encoder: EncoderIds, cache: Cache, sizes: Sizes, look: Callable[[str], None] = lambda clip: None
 ) -> Plan:
     """Plan what a manifest's clips need; clips that cannot be used are left out and named.
 
     Args:
         manifest: the clips.
-        encoder: its ids and its grid.
+        encoder: what will encode them.
         cache: remembers digests of files.
         sizes: the dataset's settings.
         look: is told each clip's id before its files are looked at, which takes a while where they are large.
@@ -86,18 +99,8 @@ def make_plan(
     return planner.plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A video as a clip uses it."""
-
-    path: Path
-    digest: str
-    info: MediaInfo
-    fps: Fraction
-
-
 class _Planner:
-    def __init__(self, manifest: Manifest, encoder: Encoder, cache: Cache, sizes: Sizes) -> None:
+    def __init__(self, manifest: Manifest, encoder: EncoderIds, cache: Cache, sizes: Sizes) -> None:
         self.manifest, self.encoder, self.cache, self.sizes = manifest, encoder, cache, sizes
         self.fps = exact_rate(sizes.fps)
         self.plan = Plan()
@@ -129,19 +132,20 @@ class _Planner:
             ),
         )
         self.plan.clips.append(prepared)
+        self.plan.films[clip.id] = source
         for key in _keys(prepared):
             self.plan.owners.setdefault(key, clip.id)
 
-    def _source(self, name: str, fps: float = 0.0) -> _Source:
+    def _source(self, name: str, fps: float = 0.0) -> Film:
         path = self.manifest.path(name)
         if path not in self._probed:
             self._probed[path] = probe(path)
         info = self._probed[path]
         if not info.has_video or info.num_frames < 1 or not (fps or info.fps):
             raise DatasetError(f"{path} has no moving pictures, or its header does not tell how many; export it again")
-        return _Source(path, self.cache.digest_of_file(path), info, exact_rate(fps or info.fps))
+        return Film(path, self.cache.digest_of_file(path), info, exact_rate(fps or info.fps))
 
-    def _pieces(self, clip: Clip, source: _Source) -> tuple[PreparedPiece, ...]:
+    def _pieces(self, clip: Clip, source: Film) -> tuple[PreparedPiece, ...]:
         count = source.info.num_frames
         wanted = clip.frames or range(count)
         if wanted.stop > count:
@@ -177,7 +181,7 @@ class _Planner:
                 )
         return tuple(pieces)
 
-    def _anchors(self, clip: Clip, source: _Source, pieces: tuple[PreparedPiece, ...]) -> Iterator[PreparedAnchor]:
+    def _anchors(self, clip: Clip, source: Film, pieces: tuple[PreparedPiece, ...]) -> Iterator[PreparedAnchor]:
         for anchor in clip.anchors:
             try:
                 yield from self._anchor(clip, source, anchor, pieces)
@@ -197,7 +201,7 @@ class _Planner:
                 )
 
     def _anchor(
-        self, clip: Clip, source: _Source, anchor: AnchorSource, pieces: tuple[PreparedPiece, ...]
+        self, clip: Clip, source: Film, anchor: AnchorSource, pieces: tuple[PreparedPiece, ...]
     ) -> Iterator[PreparedAnchor]:
         own = self.manifest.own_video(clip, anchor)
         frame = on_clock(anchor.frame, source.fps, self.fps) if own and anchor.frame is not None else ELSEWHERE
@@ -237,7 +241,7 @@ class _Planner:
 
     def _shot(
         self,
-        source: _Source,
+        source: Film,
         frames: tuple[int, ...],
         size: tuple[int, int],
         crop: tuple[int, int, int, int] | None,
@@ -250,11 +254,11 @@ class _Planner:
         self.plan.texts[key] = text
         return key
 
-    def _faces(self, clip: Clip, source: _Source) -> tuple[PreparedFace, ...]:
+    def _faces(self, clip: Clip, source: Film) -> tuple[PreparedFace, ...]:
         faces = sorted(clip.faces, key=lambda face: face.frame)
         return tuple(PreparedFace(frame=on_clock(f.frame, source.fps, self.fps), box=f.box) for f in faces)
 
-    def _sound(self, clip: Clip, source: _Source) -> str:
+    def _sound(self, clip: Clip, source: Film) -> str:
         if not self.encoder.audio_id or clip.audio == NONE or (clip.audio == OWN and not source.info.has_audio):
             return ""
         path = source.path if clip.audio == OWN else self.manifest.path(clip.audio)
