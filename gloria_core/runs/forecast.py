@@ -193,7 +193,8 @@ def _memory_line(memory: Memory) -> str:
 
 def sized(num_bytes: float) -> str:
     """Return bytes as a person says them: ``340 kB``, ``12 MB``, ``1.5 GB``."""
-    for unit, words in ((1e9, "GB"), (1e6, "MB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.{1 if num_bytes < 10 * unit or words == 'GB' else 0}f} {words}"
-    return f"{num_bytes / 1e3:.0f} kB"
+    if num_bytes >= 1e9:
+        return f"{num_bytes / 1e9:.1f} GB"
+    if num_bytes >= 1e7:
+        return f"{num_bytes / 1e6:.0f} MB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.0f} kB"

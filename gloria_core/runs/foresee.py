@@ -45,9 +45,9 @@ def foresee(
     )
     if disk.latents > disk.free:
         raise MediaError(
-            f"The latents of {len(made)} chunks take {sized(disk.latents)}, and {sized(disk.free)} of "
-            f"the disk of {folder.path} are free. Free some space, choose another output folder (--output-directory), or "
-            "make the video shorter."
+            f"The latents of {len(made)} chunks take {sized(disk.latents)}, and {sized(disk.free)} of the disk of "
+            f"{folder.path} are free. Free some space, choose another output folder (--output-directory), or make the "
+            "video shorter."
         )
     known = _seconds_of_alike(folder, takes, scripts[made[0].index].ingredients, made[0].num_latents) if made else []
     return Forecast(disk=disk, memory=job.memory, seconds=seconds_for(len(made), known), by_chunks=len(known))
