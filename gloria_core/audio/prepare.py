@@ -67,8 +67,9 @@ def mono(waveform: Tensor, sample_rate: int) -> Tensor:
         raise AudioError("The sound is 0 s long; load a file with speech in it.")
     if sample_rate < 1:
         raise AudioError(f"The sample rate is {sample_rate} Hz; it must be positive, such as 44100 or 48000.")
-    mixed = waveform.detach().float().cpu().mean(0)  # (samples,)
-    if not bool(mixed.isfinite().all()):
+    heard = waveform.detach().float().cpu()
+    mixed = heard[0] if len(heard) == 1 else heard.mean(0)  # (samples,)
+    if not bool(torch.stack(mixed.aminmax()).isfinite().all()):
         raise AudioError("The sound holds numbers that are not finite (NaN or infinity); export the file again.")
     return _resample(mixed, sample_rate)
 

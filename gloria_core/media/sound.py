@@ -1,6 +1,7 @@
 """Sound files: a whole waveform in, a whole waveform out."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ Samples = NDArray[np.float32]
 
 _GAP_S = 0.05
 """Holes of the track's clock that are longer than this are filled with silence."""
+_PIECE = 1 << 24
+"""Numbers that are gathered before they are put together (64 MiB): memory of this size is the system's when freed."""
 _CODECS = {".wav": "pcm_s16le", ".flac": "flac", ".ogg": "libopus", ".opus": "libopus", ".m4a": "aac"}
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
@@ -50,17 +53,41 @@ def read_audio(
         if stream is None:
             raise MediaError(f"{file} has no sound track; give a file with speech in it, or add the sound to it first.")
         rate = sample_rate or stream.rate
-        blocks: list[Samples] = []
-        length, limit = 0, round(max_seconds * rate) if max_seconds is not None else None
-        for block in iter_blocks(container, stream, rate):
-            blocks.append(block)
-            length += block.shape[1]
-            if limit is not None and length >= limit:
-                break
-    if length == 0:
+        limit = round(max_seconds * rate) if max_seconds is not None else None
+        waveform = _whole(iter_blocks(container, stream, rate), limit)
+    if waveform is None:
         raise MediaError(f"{file} has a sound track of 0 seconds; give a file with speech in it.")
-    waveform = torch.from_numpy(np.concatenate(blocks, axis=1))  # (channels, samples)
-    return waveform[:, :limit].contiguous(), rate
+    return torch.from_numpy(waveform[:, :limit]).contiguous(), rate
+
+
+def _whole(blocks: Iterator[Samples], limit: int | None) -> Samples | None:
+    """Put blocks (channels, n) together until there are enough samples; None where there are none.
+
+    They are gathered in large pieces, each given back to the system as soon as it is copied: never is a long sound held
+    twice.
+    """
+    pieces: deque[Samples] = deque()
+    held: list[Samples] = []
+    length = since = 0
+    for block in blocks:
+        held.append(block)
+        length += block.shape[1]
+        since += block.size
+        if since >= _PIECE:
+            pieces.append(np.concatenate(held, axis=1))
+            held, since = [], 0
+        if limit is not None and length >= limit:
+            break
+    pieces.extend(held)
+    held.clear()
+    if length == 0:
+        return None
+    whole, place = np.empty((pieces[0].shape[0], length), np.float32), 0
+    while pieces:
+        piece = pieces.popleft()
+        whole[:, place : place + piece.shape[1]] = piece
+        place += piece.shape[1]
+    return whole
 
 
 def iter_blocks(

@@ -219,3 +219,13 @@ def test_any_number_of_channels_is_read(tmp_path: Path, layout: str, channels: i
     heard, rate = read_audio(path)
     assert (rate, heard.is_contiguous()) == (8000, True)
     assert np.array_equal((heard * 32768).numpy(), wanted.reshape(-1, channels).T)
+
+
+def test_long_sounds_are_gathered_without_a_seam(tmp_path: Path, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "tone.flac", sweep(3, 16000, 2), 16000)
+    whole, _ = read_audio(tmp_path / "tone.flac")
+    assert whole.shape == (2, 48000)
+    for piece in (1, 20_000, 30_001):
+        monkeypatch.setattr("gloria_core.media.sound._PIECE", piece)
+        assert torch.equal(read_audio(tmp_path / "tone.flac")[0], whole)
+        assert torch.equal(read_audio(tmp_path / "tone.flac", max_seconds=1.3)[0], whole[:, :20800])
