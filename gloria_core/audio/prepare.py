@@ -20,6 +20,8 @@ SPEECH_LEVEL = 0.1
 """RMS (full scale 1) that the loud tenth of the speaking time is brought to: -20 dB."""
 _LOUDEST_GAIN = 100.0
 """At most +40 dB, so that the hiss of a silent recording is not taken for speech."""
+_LOUDEST = 1e6
+"""Largest sample that is taken for sound: well above 16-bit numbers that somebody forgot to scale."""
 _PIECE, _MARGIN = 1 << 22, 64
 """Samples that are resampled at once, and on each side of them: the filter reaches 6 samples of the lower rate."""
 _LONGEST_RATIO = 2000
@@ -69,8 +71,12 @@ def mono(waveform: Tensor, sample_rate: int) -> Tensor:
         raise AudioError(f"The sample rate is {sample_rate} Hz; it must be positive, such as 44100 or 48000.")
     heard = waveform.detach().float().cpu()
     mixed = heard[0] if len(heard) == 1 else heard.mean(0)  # (samples,)
-    if not bool(torch.stack(mixed.aminmax()).isfinite().all()):
-        raise AudioError("The sound holds numbers that are not finite (NaN or infinity); export the file again.")
+    peak = float(torch.stack(mixed.aminmax()).abs().max())
+    if not peak <= _LOUDEST:  # nor where it is no number
+        raise AudioError(
+            f"The sound is damaged: it holds numbers that are not finite (NaN or infinity) or as large as {peak:.3g}, "
+            "where 1 is full scale; export the file again."
+        )
     return _resample(mixed, sample_rate)
 
 

@@ -59,7 +59,7 @@ class Soundtrack:
         return self._held.shape[1] == 0
 
     def take(self, count: int) -> Samples:
-        """Return the next ``count`` samples (channels, count)."""
+        """Return the next ``count`` samples (channels, count), none of them beyond full scale."""
         blocks, missing = [self._held], count - self._held.shape[1]
         while missing > 0:
             block = next(self._source, None)
@@ -69,7 +69,7 @@ class Soundtrack:
             missing -= block.shape[1]
         joined = np.concatenate(blocks, axis=1)
         self._held = joined[:, count:]
-        return joined[:, :count]
+        return np.nan_to_num(joined[:, :count], copy=False).clip(-1, 1)
 
     def close(self) -> None:
         """Close the file that the sound comes from, if it is one."""

@@ -113,6 +113,8 @@ def test_one_sample_is_enough() -> None:
         (torch.zeros(8), RATE, r"\(channels, samples\)"),
         (torch.zeros(1, 8, dtype=torch.int16), RATE, "int16"),
         (torch.full((1, 8), torch.nan), RATE, "not finite"),
+        (torch.full((2, 8), -torch.inf), RATE, "as large as inf"),
+        (torch.full((1, 8), 1e30), RATE, r"as large as 1e\+30"),
         (torch.zeros(1, 8), 0, "sample rate is 0"),
         (torch.zeros(1, 8), 2, "sample rate is 2"),
     ],

@@ -319,3 +319,19 @@ def test_channels_of_a_waveform_are_mixed_to_what_everybody_can_play(channels: i
 )
 def test_opus_packets_tell_their_length(head: bytes, samples: int) -> None:
     assert film_sound._opus_length(head) == samples
+
+
+def test_samples_that_are_no_numbers_become_silence(tmp_path: Path, shoot: Shoot) -> None:
+    path = tmp_path / "broken.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=16000, layout="mono")
+        wave = (0.3 * torch.sin(torch.arange(32000) * 0.2))[None].numpy()
+        wave[0, 4000:8000], wave[0, 12000:12100] = np.nan, 1e38
+        frame = av.AudioFrame.from_ndarray(wave, "flt", "mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    heard, _ = read_audio(shoot(tmp_path, [32], FilmSound(path)))
+    assert heard.isfinite().all()
+    assert heard[0, 5500:7000].abs().max() < 0.01
+    assert 0.2 < heard[0, 20000:30000].abs().max() < 0.4
