@@ -94,6 +94,7 @@ class _Work:
     total: int = 0
     reused: int = 0
     lost: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
 
     def run(self, fps: float) -> None:
         """Encode what is missing."""
@@ -119,6 +120,10 @@ class _Work:
             self.cache.flush()
 
     def _missing(self, key: str) -> bool:
+        """Tell whether something has to be made; a copy of a film under another name has the same keys."""
+        if key in self.seen:
+            return False
+        self.seen.add(key)
         there = key in self.cache
         self.reused += there
         return not there
