@@ -127,8 +127,7 @@ class AudioEncoder(io.ComfyNode):
             display_name="Gloria Audio Encoder",
             category=_CATEGORY,
             description="Turns sound into what the model listens to, one row for each frame of the finished video, "
-            "so that "
-            "lips cannot drift however long the video is.",
+            "so that lips cannot drift however long the video is.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that will listen. It decides how the sound is encoded."),
                 io.Audio.Input(
@@ -141,8 +140,7 @@ class AudioEncoder(io.ComfyNode):
                     max=120.0,
                     step=0.01,
                     tooltip="Frames a second of the video; the same number as in the sampler. 0 takes the rate that "
-                    "the model "
-                    "was trained at, which gives the best motion.",
+                    "the model was trained at, which gives the best motion.",
                 ),
                 io.Float.Input(
                     "sync_offset",
@@ -151,8 +149,7 @@ class AudioEncoder(io.ComfyNode):
                     max=10.0,
                     step=0.01,
                     tooltip="Seconds by which the lips come later (above 0) or earlier (below 0) than the sound "
-                    "that is heard. "
-                    "Change it only if lips and sound are apart; costs nothing.",
+                    "that is heard. Change it only if lips and sound are apart; costs nothing.",
                 ),
                 io.AudioEncoder.Input(
                     "audio_encoder",
