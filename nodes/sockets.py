@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +25,9 @@ GloriaAudio = io.Custom("GLORIA_AUDIO")
 
 GloriaPrompts = io.Custom("GLORIA_PROMPTS")
 """Prompts and the times at which they begin: ``EncodedPrompts``."""
+
+GloriaDataset = io.Custom("GLORIA_DATASET")
+"""Footage that was prepared for a training: ``Dataset``."""
 
 Conditioning = list[list[Any]]
 """The host's CONDITIONING: pairs of text rows (1, L, D) and a mapping of options."""
@@ -57,6 +61,18 @@ class EncodedAudio:
     """Samples a second."""
     original: OriginalSound | None = None
     """The file that the waveform was read from, whose own packets the film is given; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Footage that was prepared: what a training needs to know of it."""
+
+    manifest: Path
+    """The manifest, or the folder of clips."""
+    cache: Path
+    """Where it was encoded to."""
+    codec: str
+    """The latent space."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

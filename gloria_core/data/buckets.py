@@ -5,6 +5,7 @@ once; batches are windows of latents of equal size and length out of the pieces.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +13,8 @@ from ..errors import ConfigError
 from ..sampling.chunks import STRIDE
 from ..tables import at_least, positive
 
+USUAL_AREAS: Mapping[str, int] = {"nano": 48 * 64, "wan2.1": 832 * 480, "wan2.2": 1280 * 704}
+"""Pixels of a frame that each latent space's models are used at. Source: wan.md section 1; nano's is its only one."""
 _WIDEST = 3.0
 _SPARE = 1.05
 _COARSE, _COARSE_FROM = 32, 256 * 256
@@ -47,6 +50,24 @@ class Sizes:
     def largest_anchor(self) -> int:
         """Pixels of an anchor at most."""
         return self.anchor_area or max(self.areas)
+
+
+def areas_of(text: str, codec: str) -> tuple[int, ...]:
+    """Return the areas of sizes as people write them, ``832x480, 480x272``; of the usual one where the text is empty.
+
+    Only the area counts: each clip keeps its own shape.
+
+    Raises:
+        ConfigError: it is of another form.
+    """
+    sizes = [part.strip() for part in text.lower().split(",") if part.strip()]
+    areas = []
+    for size in sizes:
+        sides = [side.strip() for side in size.split("x")]
+        if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+            raise ConfigError(f"The size {size!r} is not understood; write it as 832x480, several with commas.")
+        areas.append(int(sides[0]) * int(sides[1]))
+    return tuple(areas) or (USUAL_AREAS.get(codec, USUAL_AREAS["wan2.1"]),)
 
 
 def num_frames(available: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import folder_paths
 
-from ...gloria_core.errors import CheckpointError, MediaError
+from ...gloria_core.errors import CheckpointError, DatasetError, MediaError
 from ...gloria_core.runs.names import RUNS, run_name
 from .api import VideoFromFile
 
@@ -101,6 +101,32 @@ def input_path(name: str) -> Path:
             f"There is no file {name!r} in the input folder; copy it there, or upload it with a Load Audio node."
         )
     return path
+
+
+def dataset_names() -> list[str]:
+    """Return what of the host's input folder may be footage to train on: folders and manifests (.jsonl)."""
+    entries = [entry for entry in os.scandir(folder_paths.get_input_directory()) if not entry.name.startswith(".")]
+    return sorted(entry.name for entry in entries if entry.is_dir() or entry.name.lower().endswith(".jsonl"))
+
+
+def dataset_path(name: str) -> Path:
+    """Return a folder or a manifest of the host's input folder; DatasetError where there is none of that name.
+
+    A link inside of the input folder may lead elsewhere: footage is seldom copied.
+    """
+    root = Path(folder_paths.get_input_directory()).absolute()
+    path = Path(os.path.normpath(root / name))
+    if not name or path == root or not path.is_relative_to(root) or not path.exists():
+        raise DatasetError(
+            f"There is no footage {name!r} in ComfyUI's input folder; put a folder of clips (or a link to one), or a "
+            "manifest (.jsonl), there and press R to refresh."
+        )
+    return path
+
+
+def training_folder() -> Path:
+    """Return the folder below the output folder that trainings and their caches lie in."""
+    return Path(folder_paths.get_output_directory()) / "gloria_training"
 
 
 def viewable(video: Any) -> tuple[str, str, str]:  # noqa: ANN401 - the host's VIDEO

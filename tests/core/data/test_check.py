@@ -70,7 +70,7 @@ BAD: list[tuple[str, Callable[[Path, Write, Write], object], str, str, bool]] = 
     ("tiny", lambda f, film, picture: picture(f / "back.png", (16, 16)), "a", "8 % of the video's pixels", False),
     ("sizes", lambda f, film, picture: picture(f / "a.left.png", (48, 48)), "dataset", "left view have 2 sizes", False),
     ("small", lambda f, film, picture: film(f / "c.mp4", size=(32, 32)), "c", "32 x 32 pixels are enlarged", False),
-    ("damaged", lambda f, film, picture: damage(film(f / "c.mp4", 300, size=(256, 256))), "c", "not a sound or video file", True),
+    ("damaged", lambda f, film, picture: damage(film(f / "c.mp4", 300, size=(256, 256))), "c", "not a sound or", True),
     ("no video", lambda f, film, picture: (f / "c.mp4").write_text("hello"), "c", "not a sound or video file", True),
     ("no mask", lambda f, film, picture: (f / "a.json").write_text('{"mask": "m.png"}'), "a", "m.png", True),
     ("bad sound", lambda f, film, picture: (f / "a.wav").write_bytes(b"RIFF" + bytes(60)), "a.wav", "a.wav", True),
