@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..types import AudioFeatures
 
@@ -22,9 +23,23 @@ def on_video_clock(
     rate = features.rows_per_second or features.fps
     rows, padding = features.frames, features.padding
     if period_s is not None:
-        times_s = torch.arange(math.ceil(num_frames / features.fps * rate), dtype=torch.float64) / rate % period_s
-        rows = rows[(times_s * rate).round().long().clamp(max=len(rows) - 1)]
+        rows = _repeated(rows, math.ceil(num_frames / features.fps * rate), period_s * rate)
     if skipped_frames:
         row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
         rows = torch.cat([row.expand(round(skipped_frames / features.fps * rate), *row.shape), rows])
     return features if rows is features.frames else replace(features, frames=rows)
+
+
+def _repeated(rows: Tensor, number: int, period: float) -> Tensor:
+    """Play rows again and again; what a sync offset has moved behind the end is heard as the next turn begins.
+
+    Args:
+        rows: (N, A); more than a period where lips come later than the sound.
+        number: rows to return.
+        period: rows after which the sound begins again; it need not be whole.
+    """
+    late = max(math.floor(len(rows) - period + 1e-6), 0)
+    places = torch.arange(number, dtype=torch.float64)
+    within = places % period
+    within = torch.where((places >= period) & (within < late), within + period, within)
+    return rows[within.round().long().clamp(max=len(rows) - 1)]

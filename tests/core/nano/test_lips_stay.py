@@ -96,3 +96,8 @@ def test_lips_are_on_time_after_ten_minutes(speech: tuple[Tensor, int]) -> None:
         fits.append(told[best])
     assert lags == [0, 0, 0], f"frames late at {TIMES_S}: {lags}, correlation {fits}"
     assert min(fits) > 0.6
+    quiet = next(one for one in plan(num_frames, CHUNK_LATENTS) if one.frames.start / FPS > TIMES_S[0] + 60)
+    made = clip(modules, who, first, heard, quiet.latents.start, cache)
+    pictures = bundle.codec.decode(torch.cat([first, made[:, :, PREFIX_LATENTS:]], dim=2))
+    silent = opened(pictures[:, :, first.shape[2] * 4 - 3 :], who)
+    assert (silent == 0).float().mean() > 0.9, "nothing is said here"
