@@ -3,7 +3,7 @@
 from .envelope import mouth_opening
 from .mel import MEL_BANDS, mel_features, silence_row
 from .speech import group_features, layer_features, row_features
-from .timing import on_video_clock
+from .timing import moved_sound, on_video_clock, sync_offset_s
 from .wav2vec import from_encoder_output, hidden_of
 from .windows import branch_windows, silent_windows, windows
 
@@ -16,9 +16,11 @@ __all__ = [
     "layer_features",
     "mel_features",
     "mouth_opening",
+    "moved_sound",
     "on_video_clock",
     "row_features",
     "silence_row",
     "silent_windows",
+    "sync_offset_s",
     "windows",
 ]

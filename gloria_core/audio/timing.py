@@ -6,7 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..errors import AudioError
 from ..types import AudioFeatures
+
+_LONGEST_OFFSET_S = 10.0
 
 
 def on_video_clock(
@@ -43,3 +46,38 @@ def _repeated(rows: Tensor, number: int, period: float) -> Tensor:
     within = places % period
     within = torch.where((places >= period) & (within < late), within + period, within)
     return rows[within.round().long().clamp(max=len(rows) - 1)]
+
+
+def sync_offset_s(seconds: float, frames: int, fps: float) -> float:
+    """Add up the two sync offsets; AudioError where they are longer than anybody means."""
+    total_s = seconds + frames / fps
+    if not abs(total_s) <= _LONGEST_OFFSET_S:  # nor where it is no number
+        raise AudioError(
+            f"The lips would come {abs(total_s):.2f} s {'later' if total_s > 0 else 'earlier'} than the sound "
+            f"({seconds:g} s and {frames} frames at {fps:g} a second); they can be moved by at most "
+            f"{_LONGEST_OFFSET_S:g} s: lower 'sync_offset' or 'sync_frames', or trim the sound."
+        )
+    return total_s
+
+
+def moved_sound(waveform: Tensor, sample_rate: int, late_s: float) -> Tensor:
+    """Return a sound (1, samples), mixed to mono, as the mouth is to follow it.
+
+    Args:
+        waveform: (channels, samples).
+        sample_rate: in Hz.
+        late_s: seconds of silence put before it, or, below 0, cut from its start.
+
+    Raises:
+        AudioError: nothing is left of it.
+    """
+    return _moved(waveform.float().mean(0, keepdim=True), round(late_s * sample_rate))
+
+
+def _moved(waveform: Tensor, samples: int) -> Tensor:
+    """Delay (channels, samples) by putting silence before it, or hasten it by cutting its start."""
+    if samples > 0:
+        return torch.nn.functional.pad(waveform, (samples, 0))
+    if -samples >= waveform.shape[-1]:
+        raise AudioError("The sync offset is longer than the sound; use a value between -1 and 1 s.")
+    return waveform[:, -samples:]

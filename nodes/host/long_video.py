@@ -16,13 +16,13 @@ from ...gloria_core.runs.drift_picture import drift_picture
 from ...gloria_core.runs.folder import RunFolder, read_json
 from ...gloria_core.runs.job import Frames
 from ...gloria_core.runs.make import make
+from ...gloria_core.runs.sound import sound_notes
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.prompts import lost_cues, prompt_for_chunk
 from .needs import memory_needs
 from .paths import check_prefix, new_output, run_path
 from .progress import step_previewer
 from .run_job import run_job
-from .sound import sound_notes
 from .video_job import VideoJob, VideoRequest, prepared
 from .watch import RunWatch
 

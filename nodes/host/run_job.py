@@ -12,6 +12,7 @@ from ...gloria_core.runs.ingredients import common_ingredients
 from ...gloria_core.runs.job import Frames, RunJob, film_rate
 from ...gloria_core.runs.scripts import Cue, Direction, Scripts
 from ...gloria_core.runs.showing import Showing
+from ...gloria_core.runs.sound import film_sound, film_sound_digest
 from ...gloria_core.sampling.chunks import Chunk
 from ...gloria_core.sampling.colour_guard import ColourGuard
 from ...gloria_core.sampling.long_video import PrefixMode
@@ -20,7 +21,6 @@ from .clip_embedding import clip_embedding
 from .guider import ChunkPrompts, HostChunkSampler, StepCallback, with_anchors, with_audio
 from .image_channels import ImageChannels, num_prefix_pictures, prefix_pictures
 from .ingredients import conditioning_digest, model_ingredient, picture_ingredient, sampler_ingredient
-from .sound import film_sound, film_sound_digest
 from .text import encode_texts
 from .vae_stream import StreamDecoder
 from .video_job import VideoJob

@@ -1,13 +1,11 @@
 """Sound for the host: files to AUDIO, AUDIO to what a model hears, and what the film is given of it."""
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import comfy.model_patcher
-import torch
 from torch import Tensor
 
 from ...gloria_core.audio import (
@@ -16,26 +14,24 @@ from ...gloria_core.audio import (
     hidden_of,
     layer_features,
     mel_features,
+    moved_sound,
     row_features,
+    sync_offset_s,
 )
 from ...gloria_core.config import AudioConfig
 from ...gloria_core.errors import AudioError
-from ...gloria_core.media import FilmSound, OriginalSound, SoundFit, read_audio
+from ...gloria_core.media import OriginalSound, read_audio
 from ...gloria_core.nano.speech import DEMO_FILE
-from ...gloria_core.runs.digest import digest_of
 from ...gloria_core.types import AudioFeatures
 from ..sockets import EncodedAudio
 from .encoders import FileEncoder, wav2vec, whisper
 from .model import model_config
 from .paths import input_path
 
-_log = logging.getLogger(__name__)
-
 BUNDLED = "bundled speech"
 """Stands for the speech that comes with the pack."""
 ORIGINAL = "gloria_original"
 """Where the host's AUDIO tells which file it was read from: an ``OriginalSound``. Other nodes make AUDIO without it."""
-_LONGEST_OFFSET_S = 10.0
 
 
 def sound_path(name: str) -> Path:
@@ -112,9 +108,9 @@ def encode_sound(
             f"The sound has the shape {tuple(waveform.shape)}, which is 0 s long; load a file with speech in it."
         )
     rate = fps or config.fps
-    late_s = _offset_s(offset_s, offset_frames, rate)
-    heard = _moved(waveform[0].float().mean(0, keepdim=True), round(late_s * sample_rate))
-    features = _features(config.audio, encoder, heard, sample_rate, rate)
+    late_s = sync_offset_s(offset_s, offset_frames, rate)
+    heard = moved_sound(waveform[0], sample_rate, late_s)
+    features = features_of(config.audio, encoder, heard, sample_rate, rate)
     if features.frames.shape[1] != config.audio.feature_dim:
         raise AudioError(
             f"The audio encoder gives {features.frames.shape[1]} numbers a row; this model hears "
@@ -123,38 +119,6 @@ def encode_sound(
     if original is not None and not original.sounds_like(waveform[0], sample_rate):
         original = None
     return EncodedAudio(features, waveform[0], sample_rate, original)
-
-
-def film_sound(audio: EncodedAudio, fit: SoundFit) -> FilmSound:
-    """Return what a film sounds like: the user's own file where the sound is still its, otherwise the waveform.
-
-    A sound that is repeated is always the waveform: no packet of a file ends just where its sound does.
-    """
-    original = audio.original if fit != "loop" else None
-    if original is not None and not original.is_there():
-        _log.warning(
-            "Gloria: %s was changed or removed since it was loaded; the film's sound is encoded from what was read. "
-            "Queue again to load it anew.",
-            original.path,
-        )
-        original = None
-    return FilmSound((audio.waveform, audio.sample_rate) if original is None else original.path, fit)
-
-
-def sound_notes(sound: FilmSound | None) -> list[str]:
-    """Say where a file's sound cannot go into the film as it is."""
-    if sound is None or isinstance(sound.source, tuple) or sound.is_copied:
-        return []
-    return [
-        f"The sound of {Path(sound.source).name} is encoded to AAC, because an MP4 file cannot hold it as it is; AAC, "
-        "MP3, FLAC and Opus go into the film bit for bit."
-    ]
-
-
-def film_sound_digest(audio: EncodedAudio, sound: FilmSound) -> str:
-    """Return the digest of a film's sound by its content: the same on every machine, wherever the file lies."""
-    size = audio.original.num_bytes if audio.original is not None and not isinstance(sound.source, tuple) else 0
-    return digest_of(audio.waveform, audio.sample_rate, sound.fit, *([size] if size else []))
 
 
 _ENCODERS = {
@@ -166,7 +130,14 @@ _ENCODERS = {
 """The published encoder for each kind of features."""
 
 
-def _features(audio: AudioConfig, encoder: Any, waveform: Tensor, sample_rate: int, fps: float) -> AudioFeatures:  # noqa: ANN401
+def features_of(
+    audio: AudioConfig,
+    encoder: Any,  # noqa: ANN401 - AUDIO_ENCODER or FileEncoder
+    waveform: Tensor,
+    sample_rate: int,
+    fps: float,
+) -> AudioFeatures:
+    """Return a sound (channels, samples) as an audio branch was trained to hear it; see `encode_sound`."""
     num_frames = max(1, math.ceil(waveform.shape[-1] / sample_rate * fps))
     if audio.kind == "mel":
         return mel_features(waveform, sample_rate, fps=fps, num_frames=num_frames)
@@ -180,27 +151,6 @@ def _features(audio: AudioConfig, encoder: Any, waveform: Tensor, sample_rate: i
     if audio.kind == "wav2vec2-rows":
         return row_features(network, waveform, sample_rate, fps=fps, device=device)
     return layer_features(network, waveform, sample_rate, fps=fps, num_frames=num_frames, device=device)
-
-
-def _offset_s(seconds: float, frames: int, fps: float) -> float:
-    """Add up the two sync offsets; AudioError where they are longer than anybody means."""
-    total_s = seconds + frames / fps
-    if not abs(total_s) <= _LONGEST_OFFSET_S:  # nor where it is no number
-        raise AudioError(
-            f"The lips would come {abs(total_s):.2f} s {'later' if total_s > 0 else 'earlier'} than the sound "
-            f"({seconds:g} s and {frames} frames at {fps:g} a second); they can be moved by at most "
-            f"{_LONGEST_OFFSET_S:g} s: lower 'sync_offset' or 'sync_frames', or trim the sound."
-        )
-    return total_s
-
-
-def _moved(waveform: Tensor, samples: int) -> Tensor:
-    """Delay (channels, samples) by putting silence before it, or hasten it by cutting its start."""
-    if samples > 0:
-        return torch.nn.functional.pad(waveform, (samples, 0))
-    if -samples >= waveform.shape[-1]:
-        raise AudioError("The sync offset is longer than the sound; use a value between -1 and 1 s.")
-    return waveform[:, -samples:]
 
 
 def _through_encoder(encoder: Any, waveform: Tensor, sample_rate: int, fps: float, num_frames: int) -> AudioFeatures:  # noqa: ANN401

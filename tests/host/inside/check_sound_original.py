@@ -13,6 +13,7 @@ import torch
 from gloria_pack.gloria_core.config import AudioConfig, ModelConfig
 from gloria_pack.gloria_core.errors import AudioError
 from gloria_pack.gloria_core.media import write_audio
+from gloria_pack.gloria_core.runs.sound import film_sound, film_sound_digest, sound_notes
 from gloria_pack.nodes.audio import AudioEncoder
 from gloria_pack.nodes.host import sound
 from gloria_pack.nodes.sockets import EncodedAudio
@@ -40,10 +41,10 @@ def encode(audio: dict[str, Any] | None, offset_s: float = 0.0, **more: Any) -> 
 def test_the_film_is_given_the_file(speech: Path) -> None:
     made = encode(sound.load_sound("speech.flac"))
     for fit in ("hold", "stop"):
-        film = sound.film_sound(made, fit)
+        film = film_sound(made, fit)
         assert (film.source, film.fit, film.is_copied) == (speech, fit, True)
-        assert sound.sound_notes(film) == []
-    assert isinstance(sound.film_sound(made, "loop").source, tuple), "no packet ends where the sound does"
+        assert sound_notes(film) == []
+    assert isinstance(film_sound(made, "loop").source, tuple), "no packet ends where the sound does"
 
 
 def test_what_other_nodes_change_has_no_file() -> None:
@@ -55,7 +56,7 @@ def test_what_other_nodes_change_has_no_file() -> None:
     for other in (trimmed, louder, slower, cut, {k: v for k, v in audio.items() if k != sound.ORIGINAL}):
         made = encode(other)
         assert made.original is None
-        assert isinstance(sound.film_sound(made, "hold").source, tuple)
+        assert isinstance(film_sound(made, "hold").source, tuple)
     same = {**audio, "waveform": audio["waveform"].clone()}
     assert encode(same).original is audio[sound.ORIGINAL]
     audio["waveform"][0, 0, 5] += 0.1  # a node that works in place
@@ -65,17 +66,17 @@ def test_what_other_nodes_change_has_no_file() -> None:
 def test_a_file_that_changed_since_is_left_out(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = encode(sound.load_sound("speech.flac"))
     os.utime(speech, ns=(1, 1))
-    film = sound.film_sound(made, "hold")
+    film = film_sound(made, "hold")
     assert isinstance(film.source, tuple)
     assert "changed or removed" in caplog.text
     anew = encode(sound.load_sound("speech.flac"))
-    assert sound.film_sound_digest(made, film) != sound.film_sound_digest(anew, sound.film_sound(anew, "hold"))
+    assert film_sound_digest(made, film) != film_sound_digest(anew, film_sound(anew, "hold"))
 
 
 def test_the_digest_is_of_the_content(speech: Path) -> None:
     def digest(name: str, fit: Any = "hold") -> str:
         made = encode(sound.load_sound(name))
-        return sound.film_sound_digest(made, sound.film_sound(made, fit))
+        return film_sound_digest(made, film_sound(made, fit))
 
     before = digest("speech.flac")
     (speech.parent / "elsewhere").mkdir()
@@ -89,11 +90,11 @@ def test_the_digest_is_of_the_content(speech: Path) -> None:
 
 def test_a_sound_that_must_be_encoded_is_told_of(speech: Path) -> None:
     write_audio(speech.parent / "speech.wav", torch.rand(1, RATE), RATE)
-    [note] = sound.sound_notes(sound.film_sound(encode(sound.load_sound("speech.wav")), "hold"))
+    [note] = sound_notes(film_sound(encode(sound.load_sound("speech.wav")), "hold"))
     assert "speech.wav is encoded to AAC" in note
     stock = {"waveform": torch.rand(1, 1, RATE), "sample_rate": RATE}
-    assert sound.sound_notes(sound.film_sound(encode(stock), "hold")) == []
-    assert sound.sound_notes(None) == []
+    assert sound_notes(film_sound(encode(stock), "hold")) == []
+    assert sound_notes(None) == []
 
 
 @pytest.mark.parametrize("frames", [1, -1, 7])
