@@ -1,7 +1,9 @@
 """From the files of a job to what a model is given: pictures, anchors, sound."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,10 +11,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..anchors.picture import AnchorPicture
-from ..audio import mel_features
+from ..audio import mel_features, moved_sound
 from ..config import ModelConfig
 from ..errors import AudioError, ConfigError, MediaError
-from ..media import read_audio
+from ..media import OriginalSound, read_audio
 from ..media.frames import last_frames
 from ..runs.tail import num_tail_frames
 from ..sampling.anchor_schedule import SLOTS
@@ -25,10 +27,16 @@ from .job import BUNDLED_SPEECH, GLOBAL, RenderJob
 class Sound:
     """A sound as it was, and where it came from."""
 
-    path: Path
     waveform: Tensor
     """(channels, samples), full scale 1."""
     sample_rate: int
+    original: OriginalSound
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a sound or video file; MediaError where it has no sound."""
+        waveform, sample_rate = read_audio(path)
+        return cls(waveform, sample_rate, OriginalSound.read_from(path, waveform, sample_rate))
 
     @property
     def seconds(self) -> float:
@@ -57,8 +65,7 @@ def read_inputs(job: RenderJob) -> Inputs:
     pictures = _anchors(job)
     sound = None
     if job.audio:
-        path = speech() if job.audio == BUNDLED_SPEECH else Path(job.audio)
-        sound = Sound(path, *read_audio(path))
+        sound = Sound.read(speech() if job.audio == BUNDLED_SPEECH else Path(job.audio))
     tail = None
     if job.continue_from:
         count = num_tail_frames(job.overlap_latents, held=True)
@@ -80,14 +87,14 @@ def read_picture(path: Path) -> Tensor:
     return torch.from_numpy(pixels / 255.0).unsqueeze(0)
 
 
-def heard(sound: Sound, config: ModelConfig, *, fps: float, offset_s: float) -> AudioFeatures:
+def heard(sound: Sound, config: ModelConfig, *, fps: float, late_s: float) -> AudioFeatures:
     """Return a sound as a model hears it.
 
     Args:
         sound: the sound.
         config: the model.
         fps: frames a second of the video.
-        offset_s: seconds by which the lips come later than the sound.
+        late_s: seconds by which the lips come later than the sound.
 
     Raises:
         AudioError: the model is deaf, the offset leaves nothing of the sound, or its branch needs an encoder.
@@ -101,18 +108,9 @@ def heard(sound: Sound, config: ModelConfig, *, fps: float, offset_s: float) -> 
             f"The model {config.name!r} listens through {config.audio.kind}, whose encoder a render without ComfyUI "
             "does not have: render it inside ComfyUI, or use weights that hear mel spectra."
         )
-    waveform = _moved(sound.waveform.float(), round(offset_s * sound.sample_rate))
-    num_frames = max(1, int(np.ceil(waveform.shape[-1] / sound.sample_rate * fps)))
+    waveform = moved_sound(sound.waveform, sound.sample_rate, late_s)
+    num_frames = max(1, math.ceil(waveform.shape[-1] / sound.sample_rate * fps))
     return mel_features(waveform, sound.sample_rate, fps=fps, num_frames=num_frames)
-
-
-def _moved(waveform: Tensor, samples: int) -> Tensor:
-    """Delay (channels, samples) by putting silence before it, or hasten it by cutting its start."""
-    if samples >= 0:
-        return torch.nn.functional.pad(waveform, (samples, 0))
-    if -samples >= waveform.shape[-1]:
-        raise AudioError("The sync offset is longer than the sound; use a value between -1 and 1 s.")
-    return waveform[:, -samples:]
 
 
 def _anchors(job: RenderJob) -> tuple[AnchorPicture, ...]:

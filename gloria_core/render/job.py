@@ -11,6 +11,7 @@ from ..errors import ConfigError, MediaError
 from ..media import SoundFit
 from ..media.layout import LAYOUTS
 from ..runs.names import run_name
+from ..runs.old_takes import KEEP, REMOVE
 from ..runs.reroll import BRIDGE, ONWARD, parse_rerolls
 from ..sampling.anchor_schedule import SLOTS, parse_anchor_schedule
 from ..sampling.prompts import Snap, nearest_word, parse
@@ -48,6 +49,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "drift_threshold": (0.0, 1.0),
     "drift_tries": (0, 20),
     "sync_offset": (-10.0, 10.0),
+    "sync_frames": (-600, 600),
 }
 """What the settings of these names may be, both ends included; the same as in the long sampler's node."""
 _FILES = ("audio", "start_image", "continue_from")
@@ -120,6 +122,8 @@ class RenderJob:
     """A sound or video file, or ``bundled speech``; empty is a silent video."""
     sync_offset: float = 0.0
     """Seconds by which the lips come later than the sound."""
+    sync_frames: int = 0
+    """Frames of the video by which they come later still."""
     start_image: str = ""
     """A picture of the video's size, or ``global`` for the global anchor's."""
     continue_from: str = ""
@@ -152,6 +156,7 @@ class RenderJob:
     """Name of the run; empty takes it from ``filename_prefix``."""
     reroll: str = ""
     after_reroll: str = ONWARD
+    old_takes: str = KEEP
     output: str = "output"
     """The output folder; the run lies in ``gloria_runs`` below it."""
 
@@ -168,6 +173,7 @@ class RenderJob:
         one_of("snap", self.snap, tuple(Snap))
         one_of("sound_end", self.sound_end, get_args(SoundFit))
         one_of("after_reroll", self.after_reroll, (ONWARD, BRIDGE))
+        one_of("old_takes", self.old_takes, (KEEP, REMOVE))
         self._check_anchors()
         self._check_texts()
         self._check_words()

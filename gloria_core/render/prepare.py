@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..anchors.picture import on_grid
-from ..audio import branch_windows, on_video_clock, silent_windows
+from ..audio import branch_windows, on_video_clock, silent_windows, sync_offset_s
 from ..errors import ConfigError
-from ..media import FilmSound
 from ..media.layout import LabelledPicture, layout_named
-from ..runs.digest import digest_of
 from ..runs.drift import drift_against
 from ..runs.ingredients import common_ingredients, model_ingredient, solver_ingredient, text_digest
 from ..runs.job import RunJob, film_rate
+from ..runs.old_takes import REMOVE
 from ..runs.reroll import BRIDGE, parse_rerolls
 from ..runs.scripts import Cue, Direction, Scripts
 from ..runs.showing import Showing
+from ..runs.sound import film_sound, film_sound_digest, sound_notes
 from ..runs.tail import check_tail, tail_pictures
 from ..runs.video import VideoPlan, VideoWish, check_guidance, check_picture, plan_video
 from ..sampling.anchor_schedule import parse_anchor_schedule
@@ -92,6 +92,7 @@ class _Preparation:
             prompt=scripts.prompt,
         )
         sound = self.inputs.sound
+        track = None if sound is None else film_sound(sound, job.sound_fit)
         run = RunJob(
             chunks=video.chunks,
             shape=video.shape,
@@ -108,11 +109,12 @@ class _Preparation:
             size=layout.size,
             look=showing.look,
             show=showing.show,
-            sound=None if sound is None else FilmSound(sound.path, job.sound_fit),
-            sound_digest="" if sound is None else digest_of(sound.waveform, sound.sample_rate, job.sound_fit),
+            sound=track,
+            sound_digest="" if sound is None or track is None else film_sound_digest(sound, track),
             settings=self._settings(),
+            removes_old=job.old_takes == REMOVE,
         )
-        return Prepared(run=run, video=video, anchors=self.anchors, notes=self._notes())
+        return Prepared(run=run, video=video, anchors=self.anchors, notes=(*self._notes(), *sound_notes(track)))
 
     def _video(self) -> VideoPlan:
         job, sound = self.job, self.inputs.sound
@@ -133,8 +135,9 @@ class _Preparation:
         sound, video = self.inputs.sound, self.video
         if sound is None:
             return None
+        late_s = sync_offset_s(self.job.sync_offset, self.job.sync_frames, video.fps)
         return on_video_clock(
-            heard(sound, self.config, fps=video.fps, offset_s=self.job.sync_offset),
+            heard(sound, self.config, fps=video.fps, late_s=late_s),
             num_frames=video.num_frames,
             skipped_frames=video.skipped_frames,
             period_s=sound.seconds if self.job.sound_fit == "loop" else None,

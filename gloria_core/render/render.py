@@ -1,6 +1,7 @@
 """One render from its job to its film."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,8 @@ def render(job: RenderJob, say: Say) -> Path:
         pass  # told now, before anything large is loaded
     prepared = prepare(job, read_inputs(job), kit_of(job, writes=True))
     watch = LineWatch(say, lambda decisions, notes: plan_lines(prepared, decisions, notes), len(prepared.video.chunks))
-    made = make(prepared.run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
+    run = replace(prepared.run, on_forecast=watch.foreseen)
+    made = make(run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
     if not job.keep_latents:
         shutil.rmtree(folder.path, ignore_errors=True)
     return made.video

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
+from ..runs.forecast import Forecast
 from ..runs.job import ChunkNews, Frames
 from ..runs.reuse import Decision, told
+from ..runs.video import size_line
 from ..sampling.chunks import Chunk
 from ..sampling.prompts import clock
 from .prepare import Prepared
@@ -15,15 +17,7 @@ Say = Callable[[str], None]
 def plan_lines(prepared: Prepared, decisions: list[Decision], notes: list[str]) -> list[str]:
     """Return sentences about the size of a video, and about what of it is on disk and what is made."""
     video = prepared.video
-    chunk, (width, height) = video.chunks[0], video.size
-    frames = video.num_frames - video.skipped_frames
-    _, _, rows, columns = video.shape
-    tokens = chunk.num_latents * (rows // 2) * (columns // 2)
-    of_anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in prepared.anchors)
-    size = (
-        f"{len(video.chunks)} chunks, {frames} frames of {width} x {height} ({clock(frames / video.fps)}), "
-        f"{tokens} tokens a chunk and {of_anchors} of anchors."
-    )
+    size = size_line(video.chunks, video.shape, video.size, video.fps, prepared.anchors)
     return [size, *prepared.notes, *notes, *told(decisions)]
 
 
@@ -40,11 +34,16 @@ class LineWatch:
         self._say, self._lines, self._num_chunks = say, lines, num_chunks
         self._to_make = num_chunks
         self._made: list[float] = []
+        self._cost: list[str] = []
+
+    def foreseen(self, forecast: Forecast) -> None:
+        """Hear what the run will cost, before its plan."""
+        self._cost = forecast.lines()
 
     def planned(self, decisions: list[Decision], notes: list[str]) -> None:
         """Tell what will be done."""
         self._to_make = sum(decision.take is None for decision in decisions)
-        for line in self._lines(decisions, notes):
+        for line in [*self._lines(decisions, notes), *self._cost]:
             self._say(line)
 
     def checkpoint(self) -> None:

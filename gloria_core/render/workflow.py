@@ -12,7 +12,8 @@ Node = dict[str, Any]
 _SAMPLER = (
     "seconds", "fps", "width", "height", "seed", "steps", "text_guidance", "audio_guidance", "sampler_name",
     "scheduler", "chunk_latents", "overlap_latents", "layout", "enlarge_to", "filename_prefix", "keep_latents", "run",
-    "reroll", "after_reroll", "prefix_noise", "colour_guard", "drift_threshold", "drift_tries", "snap", "sound_end",
+    "reroll", "after_reroll", "old_takes", "prefix_noise", "colour_guard", "drift_threshold", "drift_tries", "snap",
+    "sound_end",
 )  # fmt: skip
 """Settings that have the same name in the long sampler's node."""
 
@@ -68,7 +69,7 @@ def _sound(job: RenderJob, graph: dict[str, Node], model: list[Any]) -> dict[str
         return {}
     name = job.audio if job.audio == BUNDLED_SPEECH else Path(job.audio).name
     graph["speech"] = _node("GloriaLoadSpeech", audio=name)
-    offset = {"fps": job.fps, "sync_offset": job.sync_offset}
+    offset = {"fps": job.fps, "sync_offset": job.sync_offset, "sync_frames": job.sync_frames}
     graph["sound"] = _node("GloriaAudioEncoder", model=model, audio=["speech", 0], **offset)
     return {"audio": ["sound", 0]}
 

@@ -1,6 +1,6 @@
 """A video's size, length and chunks, with every "as the model says" filled in and checked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,8 +10,8 @@ from ..errors import AudioError, ConfigError, MediaError, PlanError
 from ..media import SoundFit
 from ..sampling.chunks import Chunk, frames_of, num_frames_for, num_latents_for, plan
 from ..sampling.guidance import Branch, Guidance
-from ..sampling.prompts import PromptCue
-from ..types import Anchor, AudioFeatures
+from ..sampling.prompts import PromptCue, clock
+from ..types import Anchor, AnchorSet, AudioFeatures
 
 _MOST_TOKENS = 1 << 20
 """Of a chunk: half as many again as 81 pictures of 4K, far beyond what any model was trained on or any card holds."""
@@ -144,6 +144,27 @@ def _check_tokens(num_latents: int, size: tuple[int, int], grid: int) -> None:
             f"A chunk of {num_latents} latent frames of {width} x {height} is {tokens} tokens; the most is "
             f"{_MOST_TOKENS}: make the picture smaller, or lower 'chunk_latents'."
         )
+
+
+def size_line(
+    chunks: Sequence[Chunk], shape: tuple[int, int, int, int], size: tuple[int, int], fps: float, anchors: AnchorSet
+) -> str:
+    """Say how large a video is.
+
+    Args:
+        chunks: the whole plan.
+        shape: (B, C, h, w) of the latents.
+        size: width and height of the frames.
+        fps: frames a second.
+        anchors: the character's.
+    """
+    frames, (width, height), (rows, columns) = chunks[-1].frames.stop, size, shape[2:]
+    tokens = chunks[0].num_latents * (rows // 2) * (columns // 2)
+    of_anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in anchors)
+    return (
+        f"{len(chunks)} chunks, {frames} frames of {width} x {height} ({clock(frames / fps)}), {tokens} tokens a chunk "
+        f"and {of_anchors} of anchors."
+    )
 
 
 def _size(wish: VideoWish, stride: int, main: Anchor | None) -> tuple[int, int]:

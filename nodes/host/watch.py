@@ -12,8 +12,8 @@ from ...gloria_core.runs.folder import RunFolder
 from ...gloria_core.runs.forecast import Forecast, duration
 from ...gloria_core.runs.job import ChunkNews, Frames
 from ...gloria_core.runs.reuse import Decision, told
+from ...gloria_core.runs.video import size_line
 from ...gloria_core.sampling.chunks import Chunk
-from ...gloria_core.sampling.prompts import clock
 from .progress import VideoProgress, stop_if_interrupted
 from .video_job import VideoJob
 
@@ -53,7 +53,9 @@ class RunWatch:
         """Tell what will be done: into the log, under the node, and as an event."""
         self._to_make = sum(decision.take is None for decision in decisions)
         cost = self._forecast.lines() if self._forecast is not None else []
-        lines = self.lines = [self._size_line(), *self.notes, *notes, *told(decisions), *cost]
+        job = self.job
+        size = size_line(job.chunks, job.shape, job.size, job.fps, job.request.anchors.anchors)
+        lines = self.lines = [size, *self.notes, *notes, *told(decisions), *cost]
         _log.info("Gloria: run %s. %s", self.folder.path.name, " ".join(lines))
         self._send(
             PLAN_EVENT,
@@ -137,18 +139,6 @@ class RunWatch:
     def _left_s(self) -> float | None:
         """Return how long the rest should take, by the chunks made so far; None before the first."""
         return sum(self._made) / len(self._made) * max(0, self._to_make) if self._made else None
-
-    def _size_line(self) -> str:
-        job = self.job
-        chunk, (width, height) = job.chunks[0], job.size
-        rows, columns = job.shape[2:]
-        tokens = chunk.num_latents * (rows // 2) * (columns // 2)
-        anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in job.request.anchors.anchors)
-        end_s = job.chunks[-1].frames.stop / job.fps
-        return (
-            f"{len(job.chunks)} chunks, {job.chunks[-1].frames.stop} frames of {width} x {height} ({clock(end_s)}), "
-            f"{tokens} tokens a chunk and {anchors} of anchors."
-        )
 
     def _send(self, event: str, data: Mapping[str, Any]) -> None:
         server = PromptServer.instance
