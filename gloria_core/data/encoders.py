@@ -1,5 +1,6 @@
 """What turns footage into numbers, as the cache knows it: nano's own, the host's, or others."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ class Encoder(EncoderIds, Protocol):
         """Encode 4k + 1 frames (F, H, W, 3) to clean, normalised latents (1, C, T, h, w); one frame is a picture."""
         ...
 
-    def encode_text(self, texts: list[str]) -> list[Tensor]:
+    def encode_text(self, texts: list[str]) -> Sequence[Tensor]:
         """Encode texts to rows (L, D) each; rows of zeros at the end may be left out."""
         ...
 

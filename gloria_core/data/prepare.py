@@ -27,7 +27,8 @@ Progress = Callable[[int, int, str], None]
 """Is told how many things are done, of how many, and what is next. What it raises stops the work; what is finished
 stays in the cache."""
 
-_TEXTS_AT_ONCE = 16
+_TEXTS_AT_ONCE = 64
+"""Captions that are encoded together: some encoders are loaded anew for each such batch."""
 
 
 @dataclass(frozen=True, slots=True)
