@@ -32,15 +32,11 @@ def api_prompt(job: RenderJob) -> dict[str, Node]:
             "encoder as files of its own. Begin with the templates 'Gloria - Wan...' on the page."
         )
     graph: dict[str, Node] = {"model": _node("GloriaNano", attention="as trained")}
-    model: list[Any] = ["model", 0]
-    if job.model.shift:
-        graph["shift"] = _node("ModelSamplingSD3", model=model, shift=job.model.shift)
-        model = ["shift", 0]
-    sampler = {name: getattr(job, name) for name in _SAMPLER} | {"model": model, "vae": ["model", 2]}
+    sampler = {name: getattr(job, name) for name in _SAMPLER} | {"model": ["model", 0], "vae": ["model", 2]}
     graph["prompts"] = _node("GloriaPromptSchedule", clip=["model", 1], schedule=job.prompts)
     graph["negative"] = _node("CLIPTextEncode", text=job.negative, clip=["model", 1])
     sampler |= {"prompts": ["prompts", 0], "negative": ["negative", 0]}
-    sampler |= _anchors(job, graph) | _sound(job, graph, model) | _beginning(job, graph)
+    sampler |= _anchors(job, graph) | _sound(job, graph) | _beginning(job, graph)
     graph["sampler"] = _node("GloriaChunkedLongSampler", **sampler)
     return graph
 
@@ -64,13 +60,13 @@ def _anchors(job: RenderJob, graph: dict[str, Node]) -> dict[str, Any]:
     return {"anchors": ["schedule", 0]}
 
 
-def _sound(job: RenderJob, graph: dict[str, Node], model: list[Any]) -> dict[str, Any]:
+def _sound(job: RenderJob, graph: dict[str, Node]) -> dict[str, Any]:
     if not job.audio:
         return {}
     name = job.audio if job.audio == BUNDLED_SPEECH else Path(job.audio).name
     graph["speech"] = _node("GloriaLoadSpeech", audio=name)
     offset = {"fps": job.fps, "sync_offset": job.sync_offset, "sync_frames": job.sync_frames}
-    graph["sound"] = _node("GloriaAudioEncoder", model=model, audio=["speech", 0], **offset)
+    graph["sound"] = _node("GloriaAudioEncoder", model=["model", 0], audio=["speech", 0], **offset)
     return {"audio": ["sound", 0]}
 
 

@@ -73,15 +73,15 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Tensor, callback: StepCallback | 
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, callback: StepCallback | None = None) -> Tensor:
     """Second order, two network calls a step except for a last step to noise level 0 (see `Solver`).
 
+    The terms are added as in `euler`.
     Source: Karras et al. 2022 (arXiv 2206.00364), algorithm 1, without churn.
     """
     for step in _steps(sigmas):
-        x0 = _look(denoise, x, step, callback)
-        guess = _towards(x, x0, step)
+        slope = (x - _look(denoise, x, step, callback)) / step.sigma
+        guess = x + slope * (step.after - step.sigma)
         if step.after > 0:
-            velocity = (x - x0) / step.sigma
-            velocity_after = (guess - denoise(guess, step.after)) / step.after
-            guess = x + (step.after - step.sigma) * (velocity + velocity_after) / 2
+            slope_after = (guess - denoise(guess, step.after)) / step.after
+            guess = x + (slope + slope_after) / 2 * (step.after - step.sigma)
         x = guess
     return x
 

@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "fps": 12.0,
     },
     "silent": {"audio": "", "start_image": "", "anchors": {"character": 7}, "model": "nano", "seconds": 4.0},
+    "heun": {"sampler_name": "heun", "seconds": 3.0, "reroll": ""},
     "looped": {"sound_end": "loop", "snap": "late", "overlap_latents": 3, "chunk_latents": 8, "seconds": 4.0},
 }
 
@@ -60,9 +61,7 @@ def write_job(folder: Path, name: str, **settings: Any) -> Path:
 def run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gloria_core.render", str(path), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def rendered(path: Path) -> Path:
@@ -95,6 +94,30 @@ def test_a_job_gives_the_same_latents_with_and_without_the_host(host: Host, tmp_
     for name, (latents, record) in ours.items():
         assert record["ingredients"] == theirs[name][1]["ingredients"]
         assert torch.equal(latents, theirs[name][0]), f"{name}: {(latents - theirs[name][0]).abs().max()}"
+
+
+def test_dpmpp_2m_is_the_same_but_for_roundings(host: Host, tmp_path: Path) -> None:
+    """The host takes logarithms of its noise levels in float32, the core in float64."""
+    path = write_job(tmp_path, "two_m", sampler_name="dpmpp_2m", seconds=3.0, reroll="")
+    theirs, ours = chunks(in_host(host, path)), chunks(rendered(path))
+    assert list(ours) == list(theirs)
+    for name, (latents, record) in ours.items():
+        torch.testing.assert_close(latents, theirs[name][0], atol=2e-5, rtol=0)
+        assert record["ingredients"] == theirs[name][1]["ingredients"]
+
+
+def test_a_video_goes_on_from_another_one(host: Host, tmp_path: Path) -> None:
+    first = write_job(tmp_path, "first", seconds=3.0, reroll="")
+    rendered(first)
+    [film] = (tmp_path / "output" / "renders").glob("first_*.mp4")
+    for folder in (tmp_path, host.base / "input"):
+        shutil.copy(film, folder / "before.mp4")
+    path = write_job(tmp_path, "goes_on", start_image="", continue_from="before.mp4", seconds=3.0, reroll="")
+    theirs, ours = chunks(in_host(host, path)), chunks(rendered(path))
+    assert list(ours) == list(theirs)
+    for name, (latents, record) in ours.items():
+        assert record == theirs[name][1] | {"seconds": record["seconds"]}
+        assert torch.equal(latents, theirs[name][0])
 
 
 def test_a_run_that_the_host_has_begun_is_finished_without_it(host: Host, tmp_path: Path) -> None:
