@@ -1,0 +1,197 @@
+// @ts-check
+/** All timelines of the page: who is told which event, and what each is filled with after the page was loaded. */
+
+import { on } from "../lib/dom.mjs";
+import { runName } from "../lib/timeline_layout.mjs";
+import { chunked, empty, ended, planned, progressed, viewed } from "../lib/timeline_state.mjs";
+import { isLinked, nodeAt, nodesOfType, widgetOf } from "../lib/timeline_graph.mjs";
+import { TimelineView } from "./view.mjs";
+
+export const SAMPLER = "GloriaChunkedLongSampler";
+const WIDGET = "chunk_timeline";
+/** After so many seconds without an event a run that seems to work is looked up when somebody comes near. */
+const SILENCE_S = 5;
+
+export class Timelines {
+  /** @type {WeakMap<object, TimelineView>} */
+  #views = new WeakMap();
+
+  /**
+   * @param {any} app the host's.
+   * @param {any} api the host's.
+   */
+  constructor(app, api) {
+    this.app = app;
+    this.api = api;
+  }
+
+  /** Hear what the host tells. */
+  listen() {
+    const heard = { "gloria.plan": planned, "gloria.progress": progressed, "gloria.chunk": chunked };
+    for (const [type, change] of Object.entries(heard)) {
+      on(this.api, type, ({ detail }) => this.#hear(type, detail, change));
+    }
+    on(this.api, "execution_success", () => this.#end("finished"));
+    on(this.api, "execution_interrupted", () => this.#end("stopped"));
+    on(this.api, "execution_error", ({ detail }) => this.#end("failed", detail?.exception_message));
+    on(this.api, "executed", ({ detail }) => this.#executed(detail));
+    on(this.api, "reconnected", () => this.fill());
+    on(this.api, "graphChanged", () => this.#refresh());
+  }
+
+  /**
+   * Give a new sampler its timeline.
+   * @param {any} node
+   */
+  add(node) {
+    const view = new TimelineView(node, { api: this.api, root: () => this.#root(), changed: () => this.#changed() });
+    this.#views.set(node, view);
+    // Last, and never written into the workflow: saved files hold their values by position.
+    const height = () => view.height;
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    const widget = node.addDOMWidget(WIDGET, "GLORIA_TIMELINE", view.element, options);
+    widget.serialize = false;
+    on(view.element, "pointerenter", () => this.#near(view));
+  }
+
+  /** Ask for the run of every sampler, once for each name. */
+  fill() {
+    const byName = new Map();
+    for (const view of this.#all()) {
+      view.refresh();
+      const name = nameOf(view.node);
+      if (name) byName.set(name, [...(byName.get(name) ?? []), view]);
+    }
+    return Promise.all([...byName].map(([name, views]) => this.#ask(name, views)));
+  }
+
+  #root() {
+    return this.app.rootGraph ?? this.app.graph?.rootGraph ?? this.app.graph;
+  }
+
+  /** @returns {TimelineView[]} */
+  #all() {
+    const nodes = nodesOfType(this.#root(), SAMPLER);
+    return nodes.map((node) => this.#views.get(node)).filter((view) => view !== undefined);
+  }
+
+  /**
+   * @param {string} type
+   * @param {any} event
+   * @param {(before: any, event: any) => any} change
+   */
+  #hear(type, event, change) {
+    const view = this.#views.get(nodeAt(this.#root(), event.node));
+    if (!view || !this.#isOurs(view, event)) return;
+    view.heard_s = performance.now() / 1000;
+    if (type === "gloria.plan") {
+      view.version++;
+      view.is_silent = true;
+    }
+    view.show(change(view.timeline, event));
+    if (type !== "gloria.plan" && view.is_silent) this.#askWaveform(view);
+  }
+
+  /**
+   * Tell whether an event is of the node's run: another workflow of the same page has nodes with the same numbers.
+   * @param {TimelineView} view
+   * @param {any} event
+   */
+  #isOurs(view, { run }) {
+    if (run === undefined) return view.timeline.phase === "running";
+    const name = nameOf(view.node);
+    return name === "" || name === run || (view.timeline.phase === "running" && view.timeline.run === run);
+  }
+
+  /**
+   * @param {"finished" | "stopped" | "failed"} phase
+   * @param {string} [reason]
+   */
+  #end(phase, reason) {
+    for (const view of this.#all()) view.show(ended(view.timeline, phase, reason));
+  }
+
+  /**
+   * A node that was not run again, because nothing had changed, tells only its run.
+   * @param {any} detail
+   */
+  #executed(detail) {
+    const run = detail?.output?.gloria_run?.[0];
+    const view = run && this.#views.get(nodeAt(this.#root(), detail.node));
+    if (!view) return;
+    if (view.timeline.run !== run || view.timeline.phase !== "running") this.#ask(run, [view]);
+    else view.show(ended(view.timeline, "finished"));
+  }
+
+  /** Show what the graph says now: schedules, length, another run's name. */
+  #refresh() {
+    for (const view of this.#all()) {
+      view.refresh();
+      const name = nameOf(view.node);
+      if (name && name !== view.asked && view.timeline.phase !== "running") this.#ask(name, [view]);
+    }
+  }
+
+  /** @param {TimelineView} view */
+  #near(view) {
+    view.refresh();
+    const silent_s = performance.now() / 1000 - view.heard_s;
+    if (view.timeline.phase === "running" && silent_s > SILENCE_S) this.#ask(view.timeline.run, [view]);
+  }
+
+  /** Let the host's undo know that something was written. */
+  #changed() {
+    const tracker = this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    if (tracker?.captureCanvasState) tracker.captureCanvasState();
+    else tracker?.checkState?.();
+    this.app.graph?.setDirtyCanvas?.(true, true);
+  }
+
+  /**
+   * @param {string} run
+   * @param {TimelineView[]} views
+   */
+  async #ask(run, views) {
+    const versions = views.map((view) => view.version);
+    for (const view of views) view.asked = run;
+    const path = `/gloria/runs/${encodeURIComponent(run)}`;
+    const told = await this.#get(path);
+    const drawn = told ? await this.#get(`${path}/waveform`) : null;
+    views.forEach((view, index) => {
+      if (view.version !== versions[index] || view.asked !== run) return; // it has begun anew meanwhile
+      view.is_silent = false;
+      view.show(told ? viewed(told) : empty());
+      view.draw(drawn ?? { peaks: [], seconds: 0 });
+    });
+  }
+
+  /** @param {TimelineView} view */
+  async #askWaveform(view) {
+    view.is_silent = false;
+    const drawn = await this.#get(`/gloria/runs/${encodeURIComponent(view.timeline.run)}/waveform`);
+    if (drawn) view.draw(drawn);
+  }
+
+  /**
+   * @param {string} path
+   * @returns {Promise<any>} null where there is nothing, or nobody answers.
+   */
+  async #get(path) {
+    try {
+      const answer = await this.api.fetchApi(path);
+      return answer.ok ? await answer.json() : null;
+    } catch (error) {
+      if (error instanceof TypeError) return null; // the server is away; "reconnected" asks again
+      throw error;
+    }
+  }
+}
+
+/**
+ * Return the run that a sampler works in; "" where only the sampler knows.
+ * @param {any} node
+ */
+function nameOf(node) {
+  if (isLinked(node, "run") || isLinked(node, "filename_prefix")) return "";
+  return runName(String(widgetOf(node, "run")?.value ?? ""), String(widgetOf(node, "filename_prefix")?.value ?? ""));
+}
