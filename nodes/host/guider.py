@@ -104,8 +104,10 @@ class GloriaGuider(comfy.samplers.CFGGuider):
         """Return the clean guess. Guidance is linear with weights that add up to 1: guesses mix as velocities do."""
         conds = [self.conds[self.names[branch]] for branch in self.weights]
         guesses = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        if len(guesses) == 1:  # its weight is 1
+            return guesses[0]
         guided = sum(weight * guess for weight, guess in zip(self.weights.values(), guesses, strict=True))
-        assert isinstance(guided, Tensor)  # at least one branch has a weight
+        assert isinstance(guided, Tensor)  # there is more than one
         return guided
 
 
