@@ -78,6 +78,7 @@ def bind(
         noise: the chunk's noise (B, C, T, H, W), for a prefix that is shown noised.
         cache: handed to the network at every pass; the caller tells it when a chunk begins.
         together: run the passes of guidance as one batch: faster where the card is not busy, for as much more memory.
+            Anchors of several characters run pass by pass.
 
     Raises:
         ConfigError: guidance needs a negative prompt that is not there, or a noised prefix the chunk's noise.
@@ -90,6 +91,7 @@ def bind(
         )
     num_prefix = 0 if prefix is None else prefix.shape[2]
     shown = _shown_prefix(prefix, noise, conditions.prefix_noise)
+    side_by_side = together and (conditions.anchors is None or conditions.anchors.batch_size == 1)
 
     def velocities(x: Tensor, sigma: float, branches: Sequence[Branch]) -> tuple[Tensor, ...]:
         """Run the network once, the branches side by side in its batch."""
@@ -113,7 +115,7 @@ def bind(
     def denoise(x: Tensor, sigma: float) -> Tensor:
         x = _with_prefix(x, shown)
         branches = tuple(conditions.guidance.weights(has_audio=has_audio))
-        passes = [branches] if together else [(branch,) for branch in branches]
+        passes = [branches] if side_by_side else [(branch,) for branch in branches]
         found = [velocity for several in passes for velocity in velocities(x, sigma, several)]
         guesses = {branch: x - velocity * sigma for branch, velocity in zip(branches, found, strict=True)}
         return _with_prefix(conditions.guidance.mix(guesses.__getitem__, has_audio=has_audio), prefix)

@@ -12,7 +12,7 @@ from gloria_core.sampling.guidance import Guidance
 from gloria_core.sampling.long_video import ChunkJob, PrefixMode
 from gloria_core.sampling.schedule import flow_sigmas
 from gloria_core.sampling.solver import SOLVERS, Step, euler
-from gloria_core.types import AnchorSet
+from gloria_core.types import Anchor, AnchorRole, AnchorSet
 
 SHAPE = (2, 3, 5, 4, 6)
 Maker = Callable[..., Any]
@@ -81,6 +81,22 @@ def test_guided_guess_equals_the_formula(x: Tensor, make_denoiser: Maker) -> Non
     text, full = alone(audio=torch.zeros(1, 5, 8, 4)), alone()
     guided = alone(guidance=Guidance(text_scale=3.0, audio_scale=2.0))
     torch.testing.assert_close(guided, negative + 3 * (text - negative) + 2 * (full - text))
+
+
+def test_passes_may_run_side_by_side(x: Tensor, prefix: Tensor, make_denoiser: Maker) -> None:
+    guided = conditions(guidance=Guidance(text_scale=3.0, audio_scale=2.0))
+    one_by_one, network = bind(make_denoiser(), guided, prefix=prefix), make_denoiser()
+    found = bind(network, guided, prefix=prefix, together=True)(x, 0.5)
+    assert [call.x.shape[0] for call in network.calls] == [3 * SHAPE[0]]
+    torch.testing.assert_close(found, one_by_one(x, 0.5))
+
+
+def test_anchors_of_several_characters_run_pass_by_pass(x: Tensor, make_denoiser: Maker) -> None:
+    anchors = AnchorSet((Anchor(AnchorRole.GLOBAL, "", torch.zeros(2, 3, 1, 4, 6)),))
+    network = make_denoiser()
+    guidance = Guidance(text_scale=3.0, audio_scale=2.0)
+    bind(network, conditions(anchors=anchors, guidance=guidance), together=True)(x, 0.5)
+    assert [call.x.shape[0] for call in network.calls] == [2, 2, 2]
 
 
 def test_neutral_guidance_is_one_pass(x: Tensor, make_denoiser: Maker) -> None:
