@@ -11,6 +11,7 @@ clip, and nothing else, is encoded again, and equal clips share one entry. Sever
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -265,28 +266,31 @@ class Cache:
 
 
 class _Memory:
-    """The entries that were read last, up to a number of bytes."""
+    """The entries that were read last, up to a number of bytes; several threads may ask."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes = limit, 0
         self._kept: dict[str, Tensors] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: str) -> Tensors | None:
         """Return an entry, which is now the latest."""
-        found = self._kept.pop(key, None)
-        if found is not None:
-            self._kept[key] = found
-        return found
+        with self._lock:
+            found = self._kept.pop(key, None)
+            if found is not None:
+                self._kept[key] = found
+            return found
 
     def put(self, key: str, tensors: Tensors) -> None:
         """Keep an entry, and let go of the oldest ones that do not fit any more."""
         size = _bytes_of(tensors)
-        if size > self._limit:
-            return
-        self._kept[key] = tensors
-        self._bytes += size
-        while self._bytes > self._limit:
-            self._bytes -= _bytes_of(self._kept.pop(next(iter(self._kept))))
+        with self._lock:
+            if size > self._limit or key in self._kept:
+                return
+            self._kept[key] = tensors
+            self._bytes += size
+            while self._bytes > self._limit:
+                self._bytes -= _bytes_of(self._kept.pop(next(iter(self._kept))))
 
 
 def _bytes_of(tensors: Tensors) -> int:

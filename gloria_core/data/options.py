@@ -28,7 +28,8 @@ class FootageOptions:
     """The ``[task.options]`` table of a training on footage."""
 
     manifest: str
-    """Path of a manifest (.jsonl), or of a folder of clips and pictures."""
+    """Path of a manifest (.jsonl), or of a folder of clips and pictures; or, where the footage itself is elsewhere, of
+    the prepared dataset (a .json of the cache's ``sets``)."""
     cache: str
     """Folder that the dataset was prepared into."""
     weights: str

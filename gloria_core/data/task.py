@@ -1,6 +1,7 @@
 """What the trainer learns from a user's footage: batches out of the cache, and nothing but the cache."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -24,7 +25,7 @@ from .folder import read_dataset
 from .network import NEW_AUDIO, load_network
 from .options import FootageOptions, read_options
 from .prepare import sound_features
-from .prepared import Prepared, PreparedAnchor, PreparedClip, find_prepared, without
+from .prepared import Prepared, PreparedAnchor, PreparedClip, find_prepared, read_prepared, without
 from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids, with_lent_anchors
 from .sheet import Decoder, clip_sheet
 
@@ -52,14 +53,14 @@ class FootageTask:
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - FootageOptions names and types them
         self.options = read_options(options)
-        manifest, _ = read_dataset(Path(self.options.manifest))
         self._cache = Cache(Path(self.options.cache), memory_bytes=self.options.memory_mb << 20)
         self._weights = Path(self.options.weights)
         config = inspect(self._weights).config
-        self._prepared = find_prepared(self._cache, manifest.digest, config.codec)
+        self._prepared = _found(Path(self.options.manifest), self._cache, config.codec)
         self.config = _with_ears(config, self._prepared, self.options, self._cache)
         self.new_parameters = NEW_AUDIO if self.options.audio == "new" else ()
         """Name patterns of parameters that start fresh rather than from the weights."""
+        self._mending = threading.Lock()
         self.num_lost = 0
         """Damaged entries of the cache that were met, and are left out."""
         self._start()
@@ -68,7 +69,9 @@ class FootageTask:
         """Choose what is trained on and what is held out, of what there is."""
         options = self.options
         clips = with_lent_anchors(self._prepared.clips) if options.lend else self._prepared.clips
-        held = held_out_ids(clips, options.held_out, options.held_out_ids)
+        left = {clip.id for clip in clips}
+        named = [name for name in options.held_out_ids if name in left or not self.num_lost]
+        held = held_out_ids(clips, options.held_out, named)
         lengths = _lengths(options, self.config)
         self._sampler = Sampler((clip for clip in clips if clip.id not in held), lengths, options)
         self._held = Sampler((clip for clip in clips if clip.id in held), lengths, options) if held else None
@@ -86,12 +89,7 @@ class FootageTask:
 
     def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:
         """Return the batch of one process in one step. A damaged entry is left out, counted, named and drawn around."""
-        while True:
-            generator = _generator(self.options.seed, "train", step * world_size + rank)
-            try:
-                return self._batch(self._sampler.draw(generator), generator, drops=True)
-            except DamagedEntryError as error:
-                self._leave_out(error)
+        return self._drawn("train", self.options.seed, step * world_size + rank)
 
     @property
     def num_held_out(self) -> int:
@@ -100,10 +98,19 @@ class FootageTask:
 
     def held_out(self, index: int) -> TrainBatch:
         """Return a fixed batch of clips that training never sees, with all of their anchors."""
-        if self._held is None:
-            raise ConfigError("No clip is held out; set held_out or held_out_ids.")
-        generator = _generator(0, "held-out", index)
-        return self._batch(self._held.draw(generator), generator, drops=False)
+        return self._drawn("held-out", 0, index)
+
+    def _drawn(self, stream: str, seed: int, index: int) -> TrainBatch:
+        trains = stream == "train"
+        while True:
+            sampler = self._sampler if trains else self._held
+            if sampler is None:
+                raise ConfigError("No clip is held out; set held_out or held_out_ids.")
+            generator = _generator(seed, stream, index)
+            try:
+                return self._batch(sampler.draw(generator), generator, drops=trains)
+            except DamagedEntryError as error:
+                self._leave_out(error)
 
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
         """Write a picture of clips: what is true above what the networks make of it; nothing without a decoder."""
@@ -113,11 +120,14 @@ class FootageTask:
         clip_sheet(modules["dit"], _decoder(self.options.decoder), self.config.shift, batches, path)
 
     def _leave_out(self, error: DamagedEntryError) -> None:
-        owners = [clip.id for clip in self._prepared.clips if error.key in _used(clip)]
-        self.num_lost += 1
-        _log.warning("%s, of the clip %s: it is left out.", str(error).rstrip("."), ", ".join(owners[:3]) or "?")
-        self._prepared = without(self._prepared, frozenset({error.key}))
-        self._start()
+        with self._mending:
+            owners = [clip.id for clip in self._prepared.clips if error.key in _used(clip)]
+            if not owners:  # another thread has met it too
+                return
+            self.num_lost += 1
+            _log.warning("%s, of the clip %s: it is left out.", str(error).rstrip("."), ", ".join(owners[:3]))
+            self._prepared = without(self._prepared, frozenset({error.key}))
+            self._start()
 
     def _batch(self, drawn: Drawn, generator: torch.Generator, *, drops: bool) -> TrainBatch:
         windows, prefix = drawn.windows, drawn.num_prefix
@@ -217,6 +227,14 @@ class FootageTask:
             mask = self._cache.get(place.piece.mask_key)["mask"].float() if place.piece.mask_key else None
             weights.append(loss_weight(place.clip, place.piece, window.latents, self.options.face_weight, mask))
         return torch.stack(weights) * scale
+
+
+def _found(source: Path, cache: Cache, codec: str) -> Prepared:
+    """Return the prepared form of a manifest or a folder; or a prepared dataset's own file (.json), without footage."""
+    if source.suffix == ".json":
+        return read_prepared(source)
+    manifest, _ = read_dataset(source)
+    return find_prepared(cache, manifest.digest, codec)
 
 
 def _with_ears(config: ModelConfig, prepared: Prepared, options: FootageOptions, cache: Cache) -> ModelConfig:

@@ -102,8 +102,17 @@ def test_held_out_clips_are_never_trained_on(ready: dict[str, Any]) -> None:
     assert first.names == ("take-2",)
     assert alike(first, FootageTask(**ready, held_out_ids=("take-2",), seed=5).held_out(0))
     assert FootageTask(**ready).num_held_out == 0  # two clips are too few
+    alone = FootageTask(**ready)
     with pytest.raises(ConfigError, match="No clip is held out"):
-        FootageTask(**ready).held_out(0)
+        alone.held_out(0)
+
+
+def test_the_cache_alone_is_enough(ready: dict[str, Any], nano_folder: Path) -> None:
+    before = FootageTask(**ready).batch(0, 0, 1)
+    for path in nano_folder.iterdir():
+        path.unlink()
+    [prepared_file] = (nano_folder.parent / "cache" / "sets").iterdir()
+    assert alike(FootageTask(**{**ready, "manifest": str(prepared_file)}).batch(0, 0, 1), before)
 
 
 def test_stages_show_what_the_paper_shows(ready: dict[str, Any]) -> None:
@@ -140,6 +149,10 @@ def test_a_damaged_entry_in_the_middle_is_left_out_counted_and_named(
     assert task.num_lost == 1
     assert task.batch(0, 0, 1).metrics["lost"] == 1
     assert "of the clip take-1: it is left out" in caplog.text
+    both = FootageTask(**ready, memory_mb=0, held_out_ids=("take-1",))
+    assert both.num_held_out == 4
+    with pytest.raises(ConfigError, match="No clip is held out"):
+        both.held_out(0)
 
 
 def test_faces_and_regularisation_weigh_the_loss(nano_folder: Path, encoder: NanoEncoder) -> None:
