@@ -243,8 +243,8 @@ WRONG: dict[str, tuple[Callable[[], Prompt], str]] = {
         "The file name '../../away' leads out of the output folder; use a name such as 'gloria/video'",
     ),
     "a file at an absolute place": (
-        lambda: sampler(filename_prefix="/tmp/away"),
-        "The file name '/tmp/away' leads out of the output folder",
+        lambda: sampler(filename_prefix="/away/film"),
+        "The file name '/away/film' leads out of the output folder",
     ),
     "no file name": (
         lambda: sampler(filename_prefix=""),
