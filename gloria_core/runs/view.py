@@ -6,7 +6,7 @@ Whatever lies outside the output folder, be it behind a link, counts as not ther
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -36,23 +36,25 @@ class NotThereError(MediaError):
     """There is no such run, or it has no such thing."""
 
 
-def list_runs(runs: Path, root: Path) -> list[dict[str, Any]]:
+def list_runs(runs: Path, root: Path, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Return all runs in short, the one that changed last first.
 
     Args:
         runs: folder of the runs.
         root: the output folder, which ``runs`` lies in.
+        names: only those of these that are there.
 
     Returns:
         ``name``, ``state``, ``num_chunks``, ``done`` (chunks that are part of the film), ``updated`` (Unix time) and
         ``seconds`` (length of the whole film) of each.
     """
     found = []
-    for path in _folders(runs):
+    for name in dict.fromkeys(_folders(runs) if names is None else names):
         try:
-            told = _told(find_run(runs, path.name, root), root)
+            path = find_run(runs, name, root)
         except GloriaError:
             continue
+        told = _told(path, root)
         found.append(_head(path.name, told) | {"done": len(_entries(told))})
     return sorted(found, key=lambda head: (-head["updated"], head["name"]))
 
@@ -172,9 +174,9 @@ def film_file(run: Path, root: Path) -> Path:
     return place
 
 
-def _folders(runs: Path) -> list[Path]:
+def _folders(runs: Path) -> list[str]:
     try:
-        return sorted(path for path in runs.iterdir() if path.is_dir())
+        return sorted(path.name for path in runs.iterdir() if path.is_dir())
     except OSError:
         return []
 

@@ -40,9 +40,9 @@ def register() -> None:
             server.routes.get(path)(_answered(handler))
 
 
-async def _all(_request: web.Request) -> web.StreamResponse:
-    root = _root()
-    return web.json_response(await asyncio.to_thread(list_runs, root / RUNS, root), headers=_FRESH)
+async def _all(request: web.Request) -> web.StreamResponse:
+    root, names = _root(), request.query.getall("name", None)
+    return web.json_response(await asyncio.to_thread(list_runs, root / RUNS, root, names), headers=_FRESH)
 
 
 async def _one(request: web.Request) -> web.StreamResponse:

@@ -82,6 +82,7 @@ def run(_one_host: Host) -> Iterator[Path]:
 
 def test_every_address_of_a_run(host: Host, run: Path) -> None:
     [head] = [item for item in json_of(host, "/gloria/runs") if item["name"] == "routes"]
+    assert json_of(host, "/gloria/runs?name=gone&name=routes&name=..%2f..") == [head]
     view = json_of(host, "/gloria/runs/routes")
     assert head["state"] == view["state"] == "finished"
     assert head["seconds"] == 2.0

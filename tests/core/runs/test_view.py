@@ -255,6 +255,15 @@ def test_names_are_checked_before_anything_is_looked_up(root: Path) -> None:
             find_run(root / "gloria_runs", name, root)
 
 
+def test_runs_are_found_by_name(root: Path) -> None:
+    runs = root / "gloria_runs"
+    for name in ("a", "b", "c"):
+        told(root, name)
+    asked = ["c", "a", "c", "gone", "..", "/etc", ""]
+    assert sorted(run["name"] for run in list_runs(runs, root, asked)) == ["a", "c"]
+    assert list_runs(runs, root, []) == []
+
+
 def test_where_each_chunk_lies_before_it_is_made(root: Path) -> None:
     studio = Studio(root / "gloria_runs", stop_at=1)
     with pytest.raises(StopError):
