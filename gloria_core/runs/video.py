@@ -161,9 +161,10 @@ def size_line(
     frames, (width, height), (rows, columns) = chunks[-1].frames.stop, size, shape[2:]
     tokens = chunks[0].num_latents * (rows // 2) * (columns // 2)
     of_anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in anchors)
+    cut = "1 chunk" if len(chunks) == 1 else f"{len(chunks)} chunks"
     return (
-        f"{len(chunks)} chunks, {frames} frames of {width} x {height} ({clock(frames / fps)}), {tokens} tokens a chunk "
-        f"and {of_anchors} of anchors."
+        f"{cut}, {frames} frames of {width} x {height} ({clock(frames / fps)}), {tokens} tokens a chunk and {of_anchors} "
+        "of anchors."
     )
 
 
