@@ -163,8 +163,8 @@ def size_line(
     of_anchors = sum(a.latent.shape[-2] * a.latent.shape[-1] // 4 for a in anchors)
     cut = "1 chunk" if len(chunks) == 1 else f"{len(chunks)} chunks"
     return (
-        f"{cut}, {frames} frames of {width} x {height} ({clock(frames / fps)}), {tokens} tokens a chunk and {of_anchors} "
-        "of anchors."
+        f"{cut}, {frames} frames of {width} x {height} ({clock(frames / fps)}), {tokens} tokens a chunk and "
+        f"{of_anchors} of anchors."
     )
 
 
