@@ -2,11 +2,13 @@
 
 from .anchors import AnchorScheduleNode, AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
 from .audio import AudioEncoder, LoadAudioBranch, LoadSpeech
+from .characters import AnchorSet
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
 from .lora import GloriaLoRA
 from .sample import ChunkedLongSampler, PreviewVideo, PromptSchedule
 from .save import SaveModel
+from .train_data import CheckDataset, PrepareDataset
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT,
@@ -17,6 +19,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ViewpointAnchor,
     ExpressionAnchor,
     AnchorSetBuilder,
+    AnchorSet,
     AnchorScheduleNode,
     ApplyAnchors,
     LoadSpeech,
@@ -25,6 +28,8 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ChunkedLongSampler,
     PreviewVideo,
     SaveModel,
+    CheckDataset,
+    PrepareDataset,
 )
 
 

@@ -16,6 +16,7 @@ LEVELS = (
     {"train"},
     {"data"},
     {"render"},
+    {"characters"},
     {"runs"},
     {"evaluate"},
     {"sampling"},
