@@ -18,6 +18,8 @@ from gloria_core.data.task import FootageTask
 from gloria_core.errors import AudioError
 from tests.core.render.tiny_pipeline import write_pipeline
 
+pytestmark = pytest.mark.slow  # diffusers and transformers take seconds to import
+
 Write = Callable[..., Path]
 
 
