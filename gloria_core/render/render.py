@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, GloriaError
 from ..runs.digest import digest_of
 from ..runs.folder import RunFolder
 from ..runs.make import make
@@ -17,7 +17,7 @@ from .inputs import read_inputs
 from .job import RenderJob
 from .kit import Kit
 from .pipeline import pipeline_kit
-from .prepare import prepare
+from .prepare import Prepared, prepare
 from .watch import LineWatch, Say, plan_lines
 
 
@@ -34,13 +34,17 @@ def render(job: RenderJob, say: Say) -> Path:
     Raises:
         GloriaError: the job cannot be met, another process works on it, or the disk refuses. What is finished stays.
     """
+    inputs = read_inputs(job)
     folder = RunFolder(run_path(job))
     with folder.locked():
         pass  # told now, before anything large is loaded
-    prepared = prepare(job, read_inputs(job), kit_of(job, writes=True))
+    prepared = prepare(job, inputs, kit_of(job, writes=True))
     watch = LineWatch(say, lambda decisions, notes: plan_lines(prepared, decisions, notes), len(prepared.video.chunks))
     run = replace(prepared.run, on_forecast=watch.foreseen)
-    made = make(run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
+    try:
+        made = make(run, folder, watch, lambda: next_video(Path(job.output), job.filename_prefix))
+    except torch.OutOfMemoryError as error:
+        raise _out_of_memory(prepared) from error
     if not job.keep_latents:
         shutil.rmtree(folder.path, ignore_errors=True)
     return made.video
@@ -83,3 +87,12 @@ def device_of(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"The device is {name!r}, and torch sees no CUDA card here: use cpu.")
     return torch.device(name)
+
+
+def _out_of_memory(prepared: Prepared) -> GloriaError:
+    width, height = prepared.video.size
+    return GloriaError(
+        f"A chunk ({prepared.video.chunks[0].num_latents} latent frames of {width} x {height}) did not fit into the "
+        "graphics card's memory. Lower 'chunk_latents' or the picture's size, or use fewer anchors. What is finished "
+        "is on the disk and used again where it still fits."
+    )

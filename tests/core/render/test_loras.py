@@ -14,6 +14,8 @@ from gloria_core.errors import GloriaError
 from tests.core.render.test_pipeline import made, written
 from tests.core.render.tiny_pipeline import write_pipeline
 
+pytestmark = pytest.mark.slow
+
 LAYER = "blocks.1.attn1.to_k"
 STRENGTH, ALPHA, RANK = 0.7, 8.0, 4
 
