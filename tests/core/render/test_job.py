@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,15 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
         read_job(tmp_path / "job.json")
 
 
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "render.md"
+
+
+def test_the_guides_job_is_one(tmp_path: Path) -> None:
+    [example] = re.findall(r"```json\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert read_job(written(tmp_path, example)).run_name == "my-film"
+
+
 def test_the_settings_are_documented() -> None:
-    guide = (Path(__file__).resolve().parents[3] / "docs" / "render.md").read_text(encoding="utf-8")
+    guide = GUIDE.read_text(encoding="utf-8")
     missing = [each.name for each in fields(RenderJob) if f"`{each.name}`" not in guide]
     assert not missing
