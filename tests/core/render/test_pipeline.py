@@ -26,7 +26,7 @@ from gloria_core.render.wan_text import WanTexts, cleaned
 from gloria_core.render.wan_vae import WanVae, decode_step
 from gloria_core.sampling.schedule import simple_sigmas
 from gloria_core.sampling.seeds import chunk_noise
-from tests.core.render.tiny_pipeline import write_pipeline
+from tests.core.render.tiny_pipeline import small_transformer, write_pipeline
 
 SIZE = 64
 JOB: dict[str, Any] = {
@@ -258,6 +258,15 @@ def test_parts_of_two_pipelines(tmp_path: Path, pipelines: dict[str, Path]) -> N
     shutil.rmtree(folder / "vae")
     shutil.copytree(pipelines["2.2"] / "vae", folder / "vae")
     with pytest.raises(GloriaError, match="latents of 48 channels; its transformer works with 16"):
+        made(written(tmp_path, folder))
+
+
+def test_weights_with_image_channels_are_refused_in_words(tmp_path: Path, pipelines: dict[str, Path]) -> None:
+    folder = tmp_path / "pipeline"
+    shutil.copytree(pipelines["2.1"], folder)
+    shutil.rmtree(folder / "transformer")
+    small_transformer(16, in_channels=36).save_pretrained(folder / "transformer")
+    with pytest.raises(GloriaError, match="is given its start through image channels"):
         made(written(tmp_path, folder))
 
 

@@ -63,12 +63,12 @@ def write_pipeline(
     return folder
 
 
-def small_transformer(channels: int) -> diffusers.WanTransformer3DModel:
+def small_transformer(channels: int, in_channels: int = 0) -> diffusers.WanTransformer3DModel:
     return diffusers.WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=1,
         attention_head_dim=128,
-        in_channels=channels,
+        in_channels=in_channels or channels,
         out_channels=channels,
         text_dim=TEXT_DIM,
         freq_dim=64,
