@@ -34,13 +34,18 @@ class Place:
     def offsets(self, prefix: int) -> list[int]:
         """Return where windows with a prefix can begin: where one prompt holds for all that is generated, or at all."""
         possible = list(range(1, self.piece.num_latents - self.length + 1))
-        changes = [prompt.frame - self.piece.start for prompt in self.clip.prompts[1:]]
+        return [offset for offset in possible if self._is_pure(offset, offset + prefix)] or possible
 
-        def is_pure(offset: int) -> bool:
-            made = frames_of(range(offset + prefix, offset + self.length))
-            return not any(made.start < change < made.stop for change in changes)
+    @property
+    def starts_pure(self) -> bool:
+        """Whether one prompt holds for all of the window that the piece begins with."""
+        return self._is_pure(0, 0)
 
-        return [offset for offset in possible if is_pure(offset)] or possible
+    def _is_pure(self, offset: int, first: int) -> bool:
+        """Tell whether one prompt holds from latent ``first`` to the end of a window."""
+        made = frames_of(range(first, offset + self.length))
+        changes = (prompt.frame - self.piece.start for prompt in self.clip.prompts[1:])
+        return not any(made.start < change < made.stop for change in changes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,10 +128,11 @@ class Sampler:
             roles = [AnchorRole(role) for role in options.roles]
             slot = draw_slot({slot for place in places for slot in slots_of(place.clip)}, roles, generator)
             places = [place for place in places if slot is None or slot in slots_of(place.clip)]
-        goes_on = uniform(generator) < options.prefix
+        going = [place for place in places if _can_go_on(place, options.prefix_latents)]
+        goes_on = uniform(generator) < options.prefix and bool(going)
+        places = going if goes_on else [place for place in places if place.starts_pure] or places
         lead = places[_pick(places, generator)]
-        goes_on = goes_on and _can_go_on(lead, options.prefix_latents)
-        fitting = [p for p in places if p.size == lead.size and (not goes_on or _can_go_on(p, options.prefix_latents))]
+        fitting = [place for place in places if place.size == lead.size]
         chosen = [lead, *_draw_others(fitting, lead, options.batch_size - 1, generator)]
         prefix = options.prefix_latents if goes_on else int(uniform(generator) < options.start_image)
         prefix = prefix if prefix < lead.length else 0

@@ -107,6 +107,14 @@ def test_windows_keep_to_one_prompt_where_they_can() -> None:
     assert Place(clip(), clip().pieces[0], 9).offsets(4) == list(range(1, 11))
 
 
+def test_videos_start_where_one_prompt_holds_if_any_does() -> None:
+    mixed, pure = clip("mixed", prompts=(0, 8)), clip("pure", prompts=(0, 33))
+    generator = GEN().manual_seed(0)
+    for clips, expected in (([mixed, pure], {"pure"}), ([mixed], {"mixed"})):
+        sampler = Sampler(clips, [9], options(prefix=0.0))
+        assert {sampler.draw(generator).windows[0].place.clip.id for _ in range(20)} == expected
+
+
 def test_a_window_without_a_pure_place_takes_the_prompt_of_most_of_it() -> None:
     place = Place(clip(prompts=(0, 8, 12, 16, 30), latents=10), clip(latents=10).pieces[0], 9)
     assert place.offsets(4) == [1]
