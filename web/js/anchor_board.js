@@ -1,0 +1,22 @@
+// @ts-check
+/** The anchor board on Gloria Anchor Set: adds it to the nodes. */
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { ANCHOR_SET, addBoard } from "./board/boards.mjs";
+import { BoardHost } from "./board/host.mjs";
+import { stylesheet } from "./lib/dom.mjs";
+
+const host = new BoardHost(app, api);
+
+app.registerExtension({
+  name: "gloria.anchor_board",
+  setup() {
+    stylesheet(new URL("../css/anchor_board.css", import.meta.url));
+    stylesheet(new URL("../css/timeline.css", import.meta.url)); // cards and menus look alike
+  },
+  /** @param {any} node */
+  nodeCreated(node) {
+    if (node.comfyClass === ANCHOR_SET) addBoard(node, host);
+  },
+});
