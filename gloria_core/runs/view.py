@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import GloriaError, MediaError
 from .folder import RunFolder, check_name, read_json
 from .places import finished_video, is_file_inside, is_inside
+from .shown import shown
 from .waveform import WAVEFORM
 
 MOST_EVENTS = 1000
@@ -22,10 +23,6 @@ MOST_EVENTS = 1000
 
 _STORY, _EVENTS, _FILM, _LOCK = "run.json", "events.jsonl", "film.mp4", "lock"
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}\.mp4")
-_FOLDERS = re.compile(r"(?<![\w.~/\\-])(?:[A-Za-z]:[\\/]+|[\\/]+(?=[\w.]))(?:[^\\/\s\"'<>|]+[\\/]+)*")
-"""The folders of an absolute path inside a sentence."""
-_OWN_WORDS = {"prompt", "reroll"}
-"""What a person wrote, which is shown as it is."""
 _CHUNK_FIELDS = (
     "chunk", "take", "seed", "prompt", "start_s", "end_s", "reused", "attempts", "seconds", "segment", "drift",
 )  # fmt: skip
@@ -92,17 +89,17 @@ def run_view(run: Path, root: Path) -> dict[str, Any]:
     reason = told.get("reason")
     return {
         **_head(run.name, told),
-        "reason": reason if reason is None else _plain(str(reason), root),
-        "plan": _plain(_list(told.get("plan")), root),
-        "planned": _plain(_list(told.get("planned")), root),
-        "spans": _plain(_list(told.get("spans")), root),
-        "settings": _plain(told.get("settings") or {}, root),
-        "forecast": _plain(told.get("forecast") or {}, root),
-        "meter": _plain(told.get("meter") or {}, root),
+        "reason": reason if reason is None else shown(str(reason), root),
+        "plan": shown(_list(told.get("plan")), root),
+        "planned": shown(_list(told.get("planned")), root),
+        "spans": shown(_list(told.get("spans")), root),
+        "settings": shown(told.get("settings") or {}, root),
+        "forecast": shown(told.get("forecast") or {}, root),
+        "meter": shown(told.get("meter") or {}, root),
         "fps": _number(told.get("fps")),
-        "size": _plain(_list(told.get("size")), root),
+        "size": shown(_list(told.get("size")), root),
         "num_frames": _whole(told.get("num_frames")),
-        "chunks": [_plain({name: entry.get(name) for name in _CHUNK_FIELDS}, root) for entry in chunks],
+        "chunks": [shown({name: entry.get(name) for name in _CHUNK_FIELDS}, root) for entry in chunks],
         "takes": _takes(run, root, {(entry.get("chunk"), entry.get("take")) for entry in chunks}),
         "video": _viewable(told, root),
     }
@@ -128,7 +125,7 @@ def events_after(run: Path, root: Path, after: int) -> dict[str, Any]:
         skipped = sum(1 for _ in islice(whole, after))
         lines = list(islice(whole, MOST_EVENTS))
         more = next(whole, None) is not None
-    return {"events": [_plain(event, root) for event in _parsed(lines)], "next": skipped + len(lines), "more": more}
+    return {"events": [shown(event, root) for event in _parsed(lines)], "next": skipped + len(lines), "more": more}
 
 
 def segment_file(run: Path, root: Path, number: int) -> Path:
@@ -226,7 +223,7 @@ def _takes(run: Path, root: Path, in_film: set[tuple[Any, Any]]) -> dict[str, li
             "drift": seen.get("drift"),
             "in_film": (number, record.take) in in_film,
         }
-        found.setdefault(str(number), []).append(_plain(entry, root))
+        found.setdefault(str(number), []).append(shown(entry, root))
     return found
 
 
@@ -262,31 +259,6 @@ def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict):
             yield event
-
-
-def _plain(value: Any, root: Path, name: str = "") -> Any:  # noqa: ANN401 - whatever JSON can say
-    """Return JSON that a page can read and that tells nothing of this computer's folders."""
-    if name == "seed" and isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return value if name in _OWN_WORDS else _without_folders(value, root)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [_plain(item, root, name) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item, root, key) for key, item in value.items()}
-    return value
-
-
-def _without_folders(text: str, root: Path) -> str:
-    """Return a sentence in which every absolute path is the file's name, or begins below the output folder."""
-    for folder in (root, root.resolve(), root.parent, root.resolve().parent):
-        if folder != folder.parent:  # these may have spaces in their names
-            for spelled in {str(folder), folder.as_posix(), repr(str(folder))[1:-1]}:
-                text = re.sub(re.escape(spelled) + r"[\\/]+", "", text)
-                text = re.sub(re.escape(spelled) + r"(?![\w.-])", folder.name, text)
-    return _FOLDERS.sub("", text)
 
 
 def _list(value: object) -> list[Any]:
