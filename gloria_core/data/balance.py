@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from ..anchors.superset import draw_anchor_frame
 from ..types import AnchorRole
-from .prepared import ELSEWHERE, PreparedAnchor, PreparedClip
+from .anchor_pool import Slot
+from .prepared import ELSEWHERE, PreparedAnchor
 
 VIEW_SHARES: Mapping[str, float] = {"front": 29.6, "back": 17.3, "left": 27.9, "right": 25.2}
 """How often each view is learned from, in percent. Paper: table 5."""
@@ -20,8 +22,6 @@ SHARES: Mapping[AnchorRole, Mapping[str, float]] = {
     AnchorRole.EXPRESSION: EXPRESSION_SHARES,
 }
 
-Slot = tuple[AnchorRole, str]
-
 
 def uniform(generator: torch.Generator) -> float:
     """Draw a number from 0 to below 1."""
@@ -30,13 +30,13 @@ def uniform(generator: torch.Generator) -> float:
 
 def pick(weights: Sequence[float], generator: torch.Generator) -> int:
     """Draw an index in proportion to weights of which at least one is above 0."""
-    total = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-    return int(torch.searchsorted(total, uniform(generator) * float(total[-1]), right=True).clamp(0, len(weights) - 1))
+    return pick_from(torch.tensor(weights, dtype=torch.float64).cumsum(0), generator)
 
 
-def slots_of(clip: PreparedClip) -> set[Slot]:
-    """Return the slots that a clip has pictures for."""
-    return {(AnchorRole(anchor.role), anchor.slot) for anchor in clip.anchors}
+def pick_from(sums: Tensor, generator: torch.Generator) -> int:
+    """Draw an index in proportion to weights of which the running sums (n,) are given, float64."""
+    place = torch.searchsorted(sums, uniform(generator) * float(sums[-1]), right=True)
+    return min(int(place), len(sums) - 1)
 
 
 def draw_slot(present: Iterable[Slot], roles: Sequence[AnchorRole], generator: torch.Generator) -> Slot | None:

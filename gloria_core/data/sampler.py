@@ -1,8 +1,8 @@
 """Which windows make a batch: clips of one size and length, drawn as the options say."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import torch
@@ -10,9 +10,10 @@ import torch
 from ..errors import DatasetError
 from ..sampling.chunks import frames_of
 from ..types import AnchorRole
-from .balance import Slot, draw_slot, pick, slots_of, uniform
+from .anchor_pool import AnchorPool, Slot
+from .balance import draw_slot, pick, pick_from, uniform
 from .options import FootageOptions
-from .prepared import ELSEWHERE, PreparedAnchor, PreparedClip, PreparedPiece
+from .prepared import PreparedAnchor, PreparedClip, PreparedPiece
 
 Size = tuple[int, int, int]
 """Height, width and length in latents."""
@@ -88,56 +89,133 @@ class Drawn:
 
 
 class Sampler:
-    """Draws batches from some clips.
+    """Draws batches from some clips; what a draw takes does not grow with their number.
 
     Args:
         clips: those that may be drawn.
         lengths: of windows in latents, longest first.
         options: the task's.
+        pool: the pictures that clips can be given.
 
     Raises:
         DatasetError: no clip is as long as the shortest window, or none has a weight above 0.
     """
 
-    def __init__(self, clips: Iterable[PreparedClip], lengths: Sequence[int], options: FootageOptions) -> None:
+    def __init__(
+        self, clips: Iterable[PreparedClip], lengths: Sequence[int], options: FootageOptions, pool: AnchorPool
+    ) -> None:
         self.options = options
         self.too_short: list[str] = []
-        self._main: list[Place] = []
-        self._regularisation: list[Place] = []
+        main, other = list[Place](), list[Place]()
         for clip in clips:
             places = [place for piece in clip.pieces if (place := _placed(clip, piece, lengths)) is not None]
-            (self._regularisation if clip.regularisation else self._main).extend(places if clip.weight > 0 else ())
+            (other if clip.regularisation else main).extend(places if clip.weight > 0 else ())
             if not places:
                 self.too_short.append(clip.id)
-        if not self._main and not self._regularisation:
+        if not main and not other:
             raise DatasetError(
                 f"No clip can be trained on: none has {4 * (lengths[-1] - 1) + 1} frames after preparing and a weight "
                 f"above 0 (too short: {', '.join(self.too_short[:5]) or 'none'}). Use longer clips or shorter 'frames'."
             )
+        self._main = _sorted(main, options, pool)
+        self._regularisation = _sorted(other, options, pool)
 
     def draw(self, generator: torch.Generator) -> Drawn:
         """Draw a batch."""
         options = self.options
         wants = uniform(generator) < options.regularisation
         is_regularisation = bool(self._regularisation) and (wants or not self._main)
-        places = self._regularisation if is_regularisation else self._main
-        slot = None
-        if options.balance == "category":
-            places = _of_one_category(places, generator)
-        elif options.balance == "anchors":
-            roles = [AnchorRole(role) for role in options.roles]
-            slot = draw_slot({slot for place in places for slot in slots_of(place.clip)}, roles, generator)
-            places = [place for place in places if slot is None or slot in slots_of(place.clip)]
-        going = [place for place in places if _can_go_on(place, options.prefix_latents)]
-        goes_on = uniform(generator) < options.prefix and bool(going)
-        places = going if goes_on else [place for place in places if place.starts_pure] or places
-        lead = places[_pick(places, generator)]
-        fitting = [place for place in places if place.size == lead.size]
-        chosen = [lead, *_draw_others(fitting, lead, options.batch_size - 1, generator)]
+        shelves = self._regularisation if is_regularisation else self._main
+        slot, shelf = _choose(shelves, options, generator)
+        goes_on = uniform(generator) < options.prefix and bool(shelf.going.places)
+        group = shelf.going if goes_on else shelf.starting
+        lead = group.places[group.pick(generator)]
+        chosen = [lead, *group.alike(lead.size).others(lead, options.batch_size - 1, generator)]
         prefix = options.prefix_latents if goes_on else int(uniform(generator) < options.start_image)
         prefix = prefix if prefix < lead.length else 0
         windows = tuple(Window(place, _offset(place, prefix, generator) if goes_on else 0) for place in chosen)
         return Drawn(windows, prefix, slot, is_regularisation)
+
+
+class _Group:
+    """Places that are drawn by their weights and lengths."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = places
+        weights = [place.clip.weight * place.piece.num_latents for place in places]
+        self._sums = torch.tensor(weights, dtype=torch.float64).cumsum(0)
+        self._by_size: dict[Size, _Group] = {}
+
+    def pick(self, generator: torch.Generator) -> int:
+        """Draw the index of a place."""
+        return pick_from(self._sums, generator)
+
+    def alike(self, size: Size) -> "_Group":
+        """Return the places of one size and length."""
+        if size not in self._by_size:
+            self._by_size[size] = _Group([place for place in self.places if place.size == size])
+        return self._by_size[size]
+
+    def others(self, lead: Place, count: int, generator: torch.Generator) -> list[Place]:
+        """Draw more places beside a first one; none twice before all were drawn."""
+        chosen: list[Place] = []
+        used = {lead}
+        while len(chosen) < count:
+            used = used if len(used) < len(self.places) else set()
+            place = self._unused(used, generator)
+            chosen.append(place)
+            used.add(place)
+        return chosen
+
+    def _unused(self, used: Container[Place], generator: torch.Generator) -> Place:
+        for _ in range(_TRIES):
+            place = self.places[self.pick(generator)]
+            if place not in used:
+                return place
+        left = _Group([place for place in self.places if place not in used])
+        return left.places[left.pick(generator)]
+
+
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shelf:
+    """Places by what a window needs of them."""
+
+    going: _Group
+    """Those that a window can go on in."""
+    starting: _Group
+    """Those that begin where one prompt holds; all where none does."""
+
+
+_Shelves = Mapping[Slot | str | None, _Shelf]
+"""Shelves by slot or category; None for all places."""
+
+
+def _sorted(places: Sequence[Place], options: FootageOptions, pool: AnchorPool) -> _Shelves:
+    sorts: dict[Slot | str | None, list[Place]] = {None: list(places)} if places else {}
+    for place in places:
+        if options.balance == "category":
+            sorts.setdefault(place.clip.category, []).append(place)
+        elif options.balance == "anchors":
+            for slot in pool.slots(place.clip):
+                sorts.setdefault(slot, []).append(place)
+    return {key: _shelf(found, options.prefix_latents) for key, found in sorts.items()}
+
+
+def _shelf(places: Sequence[Place], prefix: int) -> _Shelf:
+    going = [place for place in places if place.piece.num_latents > place.length > prefix]
+    return _Shelf(_Group(going), _Group([place for place in places if place.starts_pure] or places))
+
+
+def _choose(shelves: _Shelves, options: FootageOptions, generator: torch.Generator) -> tuple[Slot | None, _Shelf]:
+    if options.balance == "category":
+        categories = sorted(key for key in shelves if isinstance(key, str))
+        return None, shelves[categories[pick([1.0] * len(categories), generator)]]
+    slots = [key for key in shelves if isinstance(key, tuple)]
+    slot = draw_slot(slots, [AnchorRole(role) for role in options.roles], generator) if slots else None
+    return slot, shelves[slot]
 
 
 def _placed(clip: PreparedClip, piece: PreparedPiece, lengths: Sequence[int]) -> Place | None:
@@ -145,51 +223,9 @@ def _placed(clip: PreparedClip, piece: PreparedPiece, lengths: Sequence[int]) ->
     return None if length is None else Place(clip, piece, length)
 
 
-def _can_go_on(place: Place, prefix: int) -> bool:
-    return place.piece.num_latents > place.length > prefix
-
-
 def _offset(place: Place, prefix: int, generator: torch.Generator) -> int:
     offsets = place.offsets(prefix)
     return offsets[pick([1.0] * len(offsets), generator)]
-
-
-def _pick(places: Sequence[Place], generator: torch.Generator) -> int:
-    return pick([place.clip.weight * place.piece.num_latents for place in places], generator)
-
-
-def _of_one_category(places: Sequence[Place], generator: torch.Generator) -> list[Place]:
-    categories = sorted({place.clip.category for place in places})
-    chosen = categories[pick([1.0] * len(categories), generator)]
-    return [place for place in places if place.clip.category == chosen]
-
-
-def _draw_others(places: Sequence[Place], lead: Place, count: int, generator: torch.Generator) -> list[Place]:
-    """Draw more places beside the first; none twice before all were drawn."""
-    chosen: list[Place] = []
-    left = [place for place in places if place is not lead]
-    while len(chosen) < count:
-        left = left or list(places)
-        chosen.append(left.pop(_pick(left, generator)))
-    return chosen
-
-
-def with_lent_anchors(clips: Iterable[PreparedClip]) -> list[PreparedClip]:
-    """Return clips that have the views and expressions of all clips of their character.
-
-    The global anchor is not lent: it shows the scene too.
-    """
-    clips = list(clips)
-    pools: dict[str, dict[str, PreparedAnchor]] = {}
-    for clip in clips:
-        pool = pools.setdefault(clip.character, {})
-        pool.update({a.key: replace(a, frame=ELSEWHERE) for a in clip.anchors if a.role != AnchorRole.GLOBAL})
-    lent = []
-    for clip in clips:
-        own = {anchor.key for anchor in clip.anchors}
-        more = [anchor for key, anchor in pools[clip.character].items() if clip.character and key not in own]
-        lent.append(replace(clip, anchors=(*clip.anchors, *more)))
-    return lent
 
 
 def held_out_ids(clips: Sequence[PreparedClip], share: float, named: Sequence[str]) -> frozenset[str]:

@@ -18,7 +18,8 @@ from ..config import AudioConfig, ModelConfig
 from ..errors import ConfigError, DatasetError
 from ..sampling.chunks import STRIDE, num_latents_for
 from ..types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, AudioFeatures, TrainBatch
-from .balance import SHARES, Slot, draw_anchor, uniform
+from .anchor_pool import AnchorPool, Slot
+from .balance import SHARES, draw_anchor, uniform
 from .cache import Cache, DamagedEntryError
 from .face_weight import loss_weight
 from .folder import read_dataset
@@ -26,7 +27,7 @@ from .network import NEW_AUDIO, load_network
 from .options import FootageOptions, read_options
 from .prepare import sound_features
 from .prepared import Prepared, PreparedAnchor, PreparedClip, find_prepared, read_prepared, without
-from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids, with_lent_anchors
+from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids
 from .sheet import Decoder, clip_sheet
 
 _log = logging.getLogger(__name__)
@@ -68,13 +69,15 @@ class FootageTask:
     def _start(self) -> None:
         """Choose what is trained on and what is held out, of what there is."""
         options = self.options
-        clips = with_lent_anchors(self._prepared.clips) if options.lend else self._prepared.clips
+        clips = self._prepared.clips
+        self._pool = AnchorPool(clips, lend=options.lend)
         left = {clip.id for clip in clips}
         named = [name for name in options.held_out_ids if name in left or not self.num_lost]
         held = held_out_ids(clips, options.held_out, named)
         lengths = _lengths(options, self.config)
-        self._sampler = Sampler((clip for clip in clips if clip.id not in held), lengths, options)
-        self._held = Sampler((clip for clip in clips if clip.id in held), lengths, options) if held else None
+        kept, out = ([clip for clip in clips if (clip.id in held) == is_out] for is_out in (False, True))
+        self._sampler = Sampler(kept, lengths, options, self._pool)
+        self._held = Sampler(out, lengths, options, self._pool) if out else None
         if self._sampler.too_short:
             _log.warning("too short to train on: %s", ", ".join(self._sampler.too_short))
 
@@ -166,7 +169,7 @@ class FootageTask:
         chosen: list[tuple[Slot, list[PreparedAnchor]]] = []
         num_outside = num = 0
         for slot in slots:
-            offered = [_offered(window, slot) for window in windows]
+            offered = [self._offered(window, slot) for window in windows]
             sizes = common_sizes(offered)
             if not sizes:
                 continue
@@ -184,6 +187,13 @@ class FootageTask:
             for slot, pictures in chosen
         )
         return AnchorSet(found), num_outside / max(num, 1)
+
+    def _offered(self, window: Window, slot: Slot) -> list[PreparedAnchor]:
+        """Return a clip's pictures for a slot; the global one has the video's own size. Paper: 4.1."""
+        piece, offered = window.place.piece, self._pool.offered(window.place.clip, slot)
+        if slot[0] != AnchorRole.GLOBAL:
+            return offered
+        return [anchor for anchor in offered if (anchor.height, anchor.width) == (piece.height, piece.width)]
 
     def _draw_anchor(
         self, window: Window, anchors: Sequence[PreparedAnchor], generator: torch.Generator
@@ -275,15 +285,6 @@ def _lengths(options: FootageOptions, config: ModelConfig) -> list[int]:
 def _generator(seed: int, stream: str, index: int) -> torch.Generator:
     digest = blake2b(f"{seed}/footage/{stream}/{index}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-
-
-def _offered(window: Window, slot: Slot) -> list[PreparedAnchor]:
-    """Return a clip's pictures for a slot; the global one has the video's own size. Paper: 4.1."""
-    piece = window.place.piece
-    own = [anchor for anchor in window.place.clip.anchors if (anchor.role, anchor.slot) == slot]
-    if slot[0] == AnchorRole.GLOBAL:
-        own = [anchor for anchor in own if (anchor.height, anchor.width) == (piece.height, piece.width)]
-    return own
 
 
 def _used(clip: PreparedClip) -> set[str]:

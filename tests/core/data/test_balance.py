@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gloria_core.data.anchor_pool import AnchorPool
 from gloria_core.data.balance import EXPRESSION_SHARES, SHARES, VIEW_SHARES, draw_anchor, draw_slot
 from gloria_core.data.face_weight import loss_weight
 from gloria_core.data.options import FootageOptions
@@ -19,7 +20,7 @@ from gloria_core.data.prepared import (
     PreparedPiece,
     PreparedPrompt,
 )
-from gloria_core.data.sampler import Place, Sampler, Window, common_sizes, held_out_ids, with_lent_anchors
+from gloria_core.data.sampler import Place, Sampler, Window, common_sizes, held_out_ids
 from gloria_core.errors import DatasetError
 from gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
 
@@ -44,6 +45,10 @@ def clip(name: str = "a", *, latents: int = 19, prompts: tuple[int, ...] = (0,),
 
 def options(**changes: object) -> FootageOptions:
     return FootageOptions(**{"manifest": "", "cache": "", "weights": "", **changes})  # type: ignore[arg-type]
+
+
+def sampler_of(clips: list[PreparedClip], lengths: list[int], **changes: object) -> Sampler:
+    return Sampler(clips, lengths, options(**changes), AnchorPool(clips, lend=True))
 
 
 def test_the_papers_shares_are_whole() -> None:
@@ -93,11 +98,14 @@ def test_a_picture_of_no_known_frame_counts_as_outside() -> None:
 
 def test_clips_of_one_character_lend_each_other_all_but_the_scene() -> None:
     a = clip("a", character="m", anchors=(anchor("left", 5), anchor("", 9, "g", "global")))
-    b, c = clip("b", character="m"), clip("c", character="n")
-    lent = with_lent_anchors([a, b, c])
-    assert lent[0].anchors == a.anchors
-    assert [(x.slot, x.frame) for x in lent[1].anchors] == [("left", ELSEWHERE)]
-    assert lent[2].anchors == ()
+    b, c = clip("b", character="m", anchors=(anchor("left", 7), anchor("back", 1))), clip("c", character="n")
+    pool, left = AnchorPool([a, b, c], lend=True), (AnchorRole.VIEW, "left")
+    assert [(x.key, x.frame) for x in pool.offered(a, left)] == [("left5", 5), ("left7", ELSEWHERE)]
+    assert [(x.key, x.frame) for x in pool.offered(b, left)] == [("left7", 7), ("left5", ELSEWHERE)]
+    assert pool.slots(b) == {left, (AnchorRole.VIEW, "back")}
+    assert pool.slots(a) == {left, (AnchorRole.VIEW, "back"), (AnchorRole.GLOBAL, "")}
+    assert pool.offered(c, left) == []
+    assert AnchorPool([a, b, c], lend=False).offered(a, left) == [a.anchors[0]]
 
 
 def test_windows_keep_to_one_prompt_where_they_can() -> None:
@@ -111,7 +119,7 @@ def test_videos_start_where_one_prompt_holds_if_any_does() -> None:
     mixed, pure = clip("mixed", prompts=(0, 8)), clip("pure", prompts=(0, 33))
     generator = GEN().manual_seed(0)
     for clips, expected in (([mixed, pure], {"pure"}), ([mixed], {"mixed"})):
-        sampler = Sampler(clips, [9], options(prefix=0.0))
+        sampler = sampler_of(clips, [9], prefix=0.0)
         assert {sampler.draw(generator).windows[0].place.clip.id for _ in range(20)} == expected
 
 
@@ -123,7 +131,7 @@ def test_a_window_without_a_pure_place_takes_the_prompt_of_most_of_it() -> None:
 
 def test_batches_are_of_one_size_and_length_and_repeat_nobody_before_all_were_there() -> None:
     clips = [clip(name) for name in "abcd"] + [clip("short", latents=6), clip("tiny", latents=2)]
-    sampler = Sampler(clips, [9, 5], options(batch_size=4, balance="none"))
+    sampler = sampler_of(clips, [9, 5], batch_size=4, balance="none")
     assert sampler.too_short == ["tiny"]
     generator = GEN().manual_seed(0)
     for _ in range(40):
@@ -139,18 +147,18 @@ def test_batches_are_of_one_size_and_length_and_repeat_nobody_before_all_were_th
 
 def test_categories_are_drawn_equally_and_weights_count() -> None:
     clips = [clip(f"many{i}", category="many") for i in range(9)] + [clip("few", category="few")]
-    sampler = Sampler(clips, [9], options(balance="category"))
+    sampler = sampler_of(clips, [9], balance="category")
     generator = GEN().manual_seed(0)
     few = sum(sampler.draw(generator).windows[0].place.clip.id == "few" for _ in range(400))
     assert few / 400 == pytest.approx(0.5, abs=0.08)
-    sampler = Sampler([clip("a", weight=3.0), clip("b"), clip("never", weight=0.0)], [9], options(balance="none"))
+    sampler = sampler_of([clip("a", weight=3.0), clip("b"), clip("never", weight=0.0)], [9], balance="none")
     counts = Counter(sampler.draw(generator).windows[0].place.clip.id for _ in range(400))
     assert counts["a"] / 400 == pytest.approx(0.75, abs=0.08)
     assert counts["never"] == 0
 
 
 def test_regularisation_clips_have_their_own_share() -> None:
-    sampler = Sampler([clip("a"), clip("r", regularisation=True)], [9], options(regularisation=0.3))
+    sampler = sampler_of([clip("a"), clip("r", regularisation=True)], [9], regularisation=0.3)
     generator = GEN().manual_seed(0)
     drawn = [sampler.draw(generator) for _ in range(400)]
     assert sum(d.is_regularisation for d in drawn) / 400 == pytest.approx(0.3, abs=0.08)
@@ -171,7 +179,7 @@ def test_what_is_held_out_stays_so_when_clips_are_added() -> None:
 
 def test_nothing_long_enough_is_told() -> None:
     with pytest.raises(DatasetError, match=r"none has 17 frames .*too short: a"):
-        Sampler([clip("a", latents=3)], [9, 5], options())
+        sampler_of([clip("a", latents=3)], [9, 5])
 
 
 def test_common_sizes_are_those_that_all_have() -> None:
