@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { clock, moveCue, parseSchedule, room, secondsOf, snapped } from "../../../web/js/lib/timeline_schedule.mjs";
+import { clock, moveCue, nextStart, parseSchedule, room, secondsOf, snapped } from "../../../web/js/lib/timeline_schedule.mjs";
 
 const PROMPTS = "0:00 smiling, talks\n\n  0:12 [text 3, audio 2] turns to the back / 20 angry, 10/10\n1:02:30 walks away";
 
@@ -72,6 +72,14 @@ test("a dragged border comes to lie at a chunk, or freely", () => {
   assert.equal(snapped(99, [], [0.01, 9.99], false), 9.99);
   assert.equal(snapped(3, starts, [2.1, 4], false), null);
   assert.equal(snapped(3, starts, [4, 3], true), null);
+});
+
+test("the next chunk is another one than that a rounded time stands for", () => {
+  const starts = [0, 2.0625, 3.3125];
+  assert.equal(nextStart(2.06, starts, 1), 3.3125);
+  assert.equal(nextStart(2.07, starts, -1), 0);
+  assert.equal(nextStart(2.5, starts, -1), 2.0625);
+  assert.equal(nextStart(3.31, starts, 1), undefined);
 });
 
 test("times as the project writes them", () => {

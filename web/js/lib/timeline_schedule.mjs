@@ -93,6 +93,18 @@ export function snapped(seconds, starts, [low, high], is_free) {
 }
 
 /**
+ * Return the next start of a chunk on one side of a written time; a time is at a start that it was rounded from.
+ * @param {number} seconds
+ * @param {number[]} starts
+ * @param {number} way 1 for later, -1 for earlier.
+ * @returns {number | undefined}
+ */
+export function nextStart(seconds, starts, way) {
+  const beyond = starts.filter((start) => (start - seconds) * way > APART + 1e-6);
+  return way > 0 ? beyond.at(0) : beyond.at(-1);
+}
+
+/**
  * Return a time as m:ss or h:mm:ss, with hundredths where it has any.
  * @param {number} seconds
  */

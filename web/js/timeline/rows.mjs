@@ -3,7 +3,7 @@
 
 import { element, on } from "../lib/dom.mjs";
 import { bars } from "../lib/timeline_layout.mjs";
-import { clock, moveCue, parseSchedule, room, snapped } from "../lib/timeline_schedule.mjs";
+import { clock, moveCue, nextStart, parseSchedule, room, snapped } from "../lib/timeline_schedule.mjs";
 
 /**
  * @typedef {import("../lib/timeline_schedule.mjs").Cue} Cue
@@ -151,8 +151,7 @@ export class Rows {
     event.preventDefault();
     event.stopPropagation();
     const is_free = event.shiftKey || !starts.length;
-    const beyond = starts.filter((start) => (start - seconds) * way > 1e-3).sort((a, b) => way * (a - b));
-    const aim_s = is_free ? seconds + way * FREE_STEP_S : beyond[0];
+    const aim_s = is_free ? seconds + way * FREE_STEP_S : nextStart(seconds, starts, way);
     const moment_s = aim_s === undefined ? null : snapped(aim_s, starts, limits, is_free);
     if (moment_s !== null && (moment_s - seconds) * way > 0) this.#put(move, moment_s);
   }

@@ -5,10 +5,11 @@ import { on } from "../lib/dom.mjs";
 import { runName } from "../lib/timeline_layout.mjs";
 import { chunked, empty, ended, planned, progressed, viewed } from "../lib/timeline_state.mjs";
 import { isLinked, nodeAt, nodesOfType, widgetOf } from "../lib/timeline_graph.mjs";
-import { TimelineView } from "./view.mjs";
+import { TIMELINE, TimelineView } from "./view.mjs";
 
 export const SAMPLER = "GloriaChunkedLongSampler";
 const WIDGET = "chunk_timeline";
+const MARGIN_PX = 8;
 /** After so many seconds without an event a run that seems to work is looked up when somebody comes near. */
 const SILENCE_S = 5;
 
@@ -47,8 +48,8 @@ export class Timelines {
     const view = new TimelineView(node, { api: this.api, root: () => this.#root(), changed: () => this.#changed() });
     this.#views.set(node, view);
     // Last, and never written into the workflow: saved files hold their values by position.
-    const height = () => view.height;
-    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    const height = () => view.height + 2 * MARGIN_PX;
+    const options = { serialize: false, hideOnZoom: false, margin: MARGIN_PX, getMinHeight: height, getMaxHeight: height };
     const widget = node.addDOMWidget(WIDGET, "GLORIA_TIMELINE", view.element, options);
     widget.serialize = false;
     on(view.element, "pointerenter", () => this.#near(view));
@@ -56,13 +57,27 @@ export class Timelines {
 
   /** Ask for the run of every sampler, once for each name. */
   fill() {
+    requestAnimationFrame(() => this.#replaceOld());
     const byName = new Map();
     for (const view of this.#all()) {
       view.refresh();
       const name = nameOf(view.node);
       if (name) byName.set(name, [...(byName.get(name) ?? []), view]);
     }
-    return Promise.all([...byName].map(([name, views]) => this.#ask(name, views)));
+    return this.#ask(byName);
+  }
+
+  /**
+   * Put timelines in the place of those of nodes that are gone. When the host undoes it makes all nodes anew, and one
+   * of its two renderers goes on showing what belonged to the node that had the same number before.
+   */
+  #replaceOld() {
+    const views = this.#all();
+    const old = [...document.querySelectorAll(`.${TIMELINE}`)].filter((one) => views.every((view) => view.element !== one));
+    for (const { element, node } of views.filter((view) => !view.element.isConnected)) {
+      const place = old.findIndex((one) => /** @type {HTMLElement} */ (one).dataset.node === String(node.id));
+      if (place >= 0) old.splice(place, 1)[0].replaceWith(element);
+    }
   }
 
   #root() {
@@ -119,7 +134,7 @@ export class Timelines {
     const run = detail?.output?.gloria_run?.[0];
     const view = run && this.#views.get(nodeAt(this.#root(), detail.node));
     if (!view) return;
-    if (view.timeline.run !== run || view.timeline.phase !== "running") this.#ask(run, [view]);
+    if (view.timeline.run !== run || view.timeline.phase !== "running") this.#ask(new Map([[run, [view]]]));
     else view.show(ended(view.timeline, "finished"));
   }
 
@@ -128,7 +143,7 @@ export class Timelines {
     for (const view of this.#all()) {
       view.refresh();
       const name = nameOf(view.node);
-      if (name && name !== view.asked && view.timeline.phase !== "running") this.#ask(name, [view]);
+      if (name && name !== view.asked && view.timeline.phase !== "running") this.#ask(new Map([[name, [view]]]));
     }
   }
 
@@ -136,7 +151,7 @@ export class Timelines {
   #near(view) {
     view.refresh();
     const silent_s = performance.now() / 1000 - view.heard_s;
-    if (view.timeline.phase === "running" && silent_s > SILENCE_S) this.#ask(view.timeline.run, [view]);
+    if (view.timeline.phase === "running" && silent_s > SILENCE_S) this.#ask(new Map([[view.timeline.run, [view]]]));
   }
 
   /** Let the host's undo know that something was written. */
@@ -148,15 +163,27 @@ export class Timelines {
   }
 
   /**
+   * Ask which runs there are, and fill the timelines of those.
+   * @param {Map<string, TimelineView[]>} byName
+   */
+  async #ask(byName) {
+    if (!byName.size) return;
+    for (const [name, views] of byName) for (const view of views) view.asked = name;
+    const found = await this.#get(`/gloria/runs?${new URLSearchParams([...byName.keys()].map((name) => ["name", name]))}`);
+    if (!found) return;
+    const names = new Set(found.map((/** @type {any} */ run) => run.name));
+    await Promise.all([...byName].map(([name, views]) => this.#fill(name, views, names.has(name))));
+  }
+
+  /**
    * @param {string} run
    * @param {TimelineView[]} views
+   * @param {boolean} is_there
    */
-  async #ask(run, views) {
+  async #fill(run, views, is_there) {
     const versions = views.map((view) => view.version);
-    for (const view of views) view.asked = run;
     const path = `/gloria/runs/${encodeURIComponent(run)}`;
-    const told = await this.#get(path);
-    const drawn = told ? await this.#get(`${path}/waveform`) : null;
+    const [told, drawn] = is_there ? await Promise.all([this.#get(path), this.#get(`${path}/waveform`)]) : [];
     views.forEach((view, index) => {
       if (view.version !== versions[index] || view.asked !== run) return; // it has begun anew meanwhile
       view.is_silent = false;

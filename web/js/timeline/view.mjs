@@ -11,6 +11,9 @@ import { Menu } from "./menu.mjs";
 import { Player } from "./player.mjs";
 import { Rows } from "./rows.mjs";
 
+/** Class of a timeline's element. */
+export const TIMELINE = "gloria-timeline";
+
 const SVG = "http://www.w3.org/2000/svg";
 /** Inputs of the sampler with the nodes whose schedules can be moved. */
 const SCHEDULES = /** @type {const} */ ([
@@ -60,7 +63,7 @@ export class TimelineView {
     this.card = new Card();
     this.menu = new Menu();
     this.element = element(
-      "div", { class: "gloria-timeline", role: "group", "aria-label": "Chunk timeline" },
+      "div", { class: TIMELINE, role: "group", "aria-label": "Chunk timeline" },
       element("div", { class: "gloria-top" }, this.head, this.bar), element("div", { class: "gloria-scroll" }, this.track),
       this.foot, this.player.element, this.card.element, this.menu.element,
     );
@@ -106,7 +109,7 @@ export class TimelineView {
   #render() {
     const { timeline } = this;
     const total_s = layout.totalOf(timeline, Number(widgetOf(this.node, "seconds")?.value ?? 0));
-    this.element.dataset.phase = timeline.phase;
+    Object.assign(this.element.dataset, { phase: timeline.phase, node: this.node.id });
     write(this.head, layout.headline(timeline));
     this.head.title = this.head.textContent ?? "";
     this.bar.style.setProperty("--part", String(progressOf(timeline)));
@@ -176,7 +179,7 @@ export class TimelineView {
       this.#openMenu(index);
     });
     on(button, "pointerenter", () => this.#showCard(index));
-    on(button, "focus", () => this.#showCard(index));
+    on(button, "focus", () => this.#focused(index));
     on(button, "pointerleave", () => this.card.hide());
     on(button, "blur", () => this.card.hide());
     return button;
@@ -220,6 +223,13 @@ export class TimelineView {
     const path = `/gloria/runs/${run}/chunks/${cell.number}?segment=${encodeURIComponent(cell.segment)}`;
     this.player.play(cell.number, this.page.api.apiURL(path));
     this.#later();
+  }
+
+  /** @param {number} index */
+  #focused(index) {
+    const button = this.#cells[index];
+    // A menu that closes gives the focus back before the page lets anything else be shown.
+    requestAnimationFrame(() => button.matches(":focus-visible") && this.#showCard(index));
   }
 
   /** @param {number} index */

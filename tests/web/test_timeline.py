@@ -1,0 +1,237 @@
+"""The chunk timeline on the sampler, in the host's page: it is filled by real runs, played, moved and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import ComfyPage, Host
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.host, pytest.mark.web]
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "example_workflows" / "Gloria - a minute of one character.json"
+SAMPLER, SCHEDULE = "GloriaChunkedLongSampler", "GloriaPromptSchedule"
+PROMPTS = "0:00 faces the camera, happy\n0:02.06 turns to the left, happy / 0:04.5 faces the camera, sad"
+NUM_CHUNKS = 4  # of 5 s
+
+FIND = """() => {
+    window.nodesOf = type => { // those in subgraphs too
+        const graphs = [app.rootGraph ?? app.graph], found = [];
+        for (const graph of graphs) for (const node of graph.nodes ?? graph._nodes) {
+            if (node.type === type) found.push(node);
+            if (node.subgraph && !graphs.includes(node.subgraph)) graphs.push(node.subgraph);
+        }
+        return found;
+    };
+    window.input = (type, name, place = 0) => nodesOf(type)[place].widgets.find(widget => widget.name === name);
+    window.timeline = (place = 0) => input("GloriaChunkedLongSampler", "chunk_timeline", place).element;
+    window.cells = (place = 0) => [...timeline(place).querySelectorAll(".gloria-cell")];
+    window.states = (place = 0) => cells(place).map(cell => cell.dataset.state);
+}"""
+FOLLOW = """place => {
+    const heard = window.heard = [];
+    const look = () => { const now = states(place).join(" "); if (now && heard.at(-1) !== now) heard.push(now); };
+    window.follower?.disconnect();
+    window.follower = new MutationObserver(look);
+    window.follower.observe(timeline(place), { subtree: true, childList: true, attributes: true });
+}"""
+QUEUE = """async () => {
+    const ended = new Promise(done => {
+        for (const [type, how] of [["execution_success", "success"], ["execution_error", "error"]])
+            app.api.addEventListener(type, event => done(event.detail.exception_message ?? how), { once: true });
+    });
+    await app.queuePrompt(0, 1);
+    return ended;
+}"""
+SHOW = """place => { // the timeline into the middle of the page
+    const box = timeline(place).getBoundingClientRect(), view = app.canvas.ds;
+    view.offset[0] += (600 - box.x) / view.scale;
+    view.offset[1] += (350 - box.y) / view.scale;
+    app.canvas.setDirty(true, true);
+}"""
+
+
+def example(run: str) -> dict[str, Any]:
+    """The example with 5 s, 2 steps and three prompts; a person would have typed them."""
+    workflow = json.loads(EXAMPLE.read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"] == SCHEDULE:
+            node["widgets_values"] = [PROMPTS]
+    workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] != "MarkdownNote"]
+    return workflow
+
+
+def opened(shown: ComfyPage, run: str, workflow: dict[str, Any] | None = None) -> Page:
+    page = shown.page
+    page.evaluate(FIND)
+    shown.open_workflow(workflow or example(run))
+    if workflow is None:
+        for name, value in {"seconds": 5, "steps": 2, "run": run}.items():
+            page.evaluate("([type, name, value]) => { input(type, name).value = value; }", [SAMPLER, name, value])
+    page.evaluate(SHOW, 0)
+    page.wait_for_timeout(500)
+    return page
+
+
+def queue(page: Page) -> None:
+    assert page.evaluate(QUEUE) == "success"
+    page.wait_for_timeout(300)  # the last events are drawn with the next frame
+
+
+def reroll(page: Page) -> str:
+    return page.evaluate("type => input(type, 'reroll').value", SAMPLER)
+
+
+def schedule(page: Page) -> str:
+    return page.evaluate("type => input(type, 'schedule').value", SCHEDULE)
+
+
+def undo(page: Page) -> None:
+    page.mouse.click(700, 990)  # the empty canvas: keys are the page's again
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(1000)
+
+
+def choose(page: Page, chunk: int, label: str) -> None:
+    page.locator(".gloria-cell").nth(chunk - 1).click(button="right")
+    page.get_by_role("menuitem", name=label).click()
+    page.wait_for_timeout(300)
+
+
+def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPage, host: Host, tmp_path: Path) -> None:
+    page = opened(comfy_page, "timeline")
+    assert page.evaluate("states()") == []
+    page.evaluate(FOLLOW, 0)
+    queue(page)
+    heard = [told.split() for told in page.evaluate("heard")]
+    assert heard[0] == ["waiting"] * NUM_CHUNKS
+    assert ["done", "sampling", "waiting", "waiting"] in heard
+    assert heard[-1] == ["done"] * NUM_CHUNKS
+    story = json.loads((host.base / "output" / "gloria_runs" / "timeline" / "run.json").read_text())
+
+    cell = page.locator(".gloria-cell").nth(1)
+    cell.hover()
+    card = page.locator(".gloria-card:popover-open")
+    card.wait_for()
+    assert str(story["chunks"][1]["seed"]) in card.inner_text()
+    assert story["chunks"][1]["prompt"] in card.inner_text()
+    assert cell.inner_text() == f"{story['chunks'][1]['drift']['similarity']:.2f}"
+    drawn = page.evaluate("timeline().querySelector('.gloria-lane path').getAttribute('d').length")
+    assert drawn > 5000, "the sound is drawn"
+    page.screenshot(path=str(tmp_path / "card.png"))
+
+    cell.click()
+    page.wait_for_function("() => timeline().querySelector('video').readyState >= 2", timeout=20_000)
+    assert "/gloria/runs/timeline/chunks/2?" in page.evaluate("timeline().querySelector('video').src")
+    assert abs(page.evaluate("timeline().querySelector('video').duration") - 1.25) < 0.1
+    page.screenshot(path=str(tmp_path / "player.png"))
+    cell.press("Escape")
+    assert page.evaluate("timeline().querySelector('.gloria-player').hidden")
+    assert "chunk_timeline" not in json.dumps(comfy_page.prompt())
+
+    saved = page.evaluate("app.graph.serialize()")
+    page.reload()
+    page.wait_for_function("() => window.app?.extensionManager?.workflow?.activeWorkflow", timeout=90_000)
+    opened(comfy_page, "timeline", saved)
+    page.wait_for_function(f"() => states().length === {NUM_CHUNKS}")
+    assert page.evaluate("states()") == ["done"] * NUM_CHUNKS
+    assert page.evaluate("cells().every(cell => cell.dataset.ready === 'true')")
+    assert page.evaluate("timeline().querySelector('.gloria-lane path').getAttribute('d').length") == drawn
+    assert page.evaluate("timeline().querySelectorAll('.gloria-span').length") == 3
+    queue(page)  # nothing has changed: the host has it in its cache, and tells no chunk
+    assert page.evaluate("states()") == ["done"] * NUM_CHUNKS
+    assert comfy_page.errors == []
+
+
+def test_a_chunk_is_rolled_again_and_taken_back(comfy_page: ComfyPage, host: Host, tmp_path: Path) -> None:
+    page = opened(comfy_page, "timeline-reroll")
+    queue(page)
+    choose(page, 2, "Re-roll and bridge to the later chunks")
+    assert reroll(page) == "2 try 1 bridge"
+    undo(page)
+    assert reroll(page) == ""
+    choose(page, 2, "Re-roll from here")
+    choose(page, 2, "Re-roll this chunk")
+    assert reroll(page) == "2 try 2 onward"
+    choose(page, 2, "Re-roll and bridge to the later chunks")
+    assert reroll(page) == "2 try 3 bridge"
+    page.screenshot(path=str(tmp_path / "asked.png"))
+    page.evaluate(FOLLOW, 0)
+    queue(page)
+    # Chunk 3 is sampled no more than chunk 4; it is only decoded anew behind another chunk.
+    assert page.evaluate("states()") == ["reused", "done", "done", "reused"]
+    assert "reused sampling reused reused" in page.evaluate("heard")
+    choose(page, 2, "Choose take 1")
+    assert reroll(page) == "2 take 1 bridge"
+    choose(page, 2, "As without a re-roll")
+    assert reroll(page) == ""
+    queue(page)
+    assert page.evaluate("states()") == ["reused"] * NUM_CHUNKS
+    assert comfy_page.errors == []
+
+
+def test_a_border_is_dragged_to_a_chunk_and_taken_back(comfy_page: ComfyPage, tmp_path: Path) -> None:
+    page = opened(comfy_page, "timeline")  # by another test, or not at all: then every moment will do
+    if not page.evaluate("states()"):
+        queue(page)
+    edge = page.locator(".gloria-edge").first
+    at, aim = edge.bounding_box(), page.locator(".gloria-cell").nth(2).bounding_box()
+    assert at is not None
+    assert aim is not None
+    page.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(aim["x"] + 6, at["y"] + 40, steps=4)  # near the chunk's start, and off the row
+    page.screenshot(path=str(tmp_path / "dragged.png"))
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert schedule(page) == PROMPTS.replace("0:02.06", "0:03.31")
+    assert comfy_page.prompt()["4"]["inputs"]["schedule"] == schedule(page)
+    undo(page)
+    assert schedule(page) == PROMPTS
+    page.locator(".gloria-edge").first.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert schedule(page) == PROMPTS.replace("0:02.06", "0:03.31")
+    page.locator(".gloria-edge").first.press("Shift+ArrowRight")
+    page.wait_for_timeout(300)
+    assert schedule(page) == PROMPTS.replace("0:02.06", "0:03.55")
+    page.evaluate(f"() => {{ input('{SCHEDULE}', 'schedule').value = '0:99 no time'; }}")
+    page.locator(".gloria-timeline").hover()
+    page.wait_for_timeout(300)
+    assert "cannot be read yet" in page.locator(".gloria-rows").inner_text()
+    assert comfy_page.errors == []
+
+
+def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage) -> None:
+    page = opened(comfy_page, "timeline-first")
+    page.evaluate(
+        """type => {
+            const [first] = nodesOf(type), second = first.clone();
+            app.graph.add(second);
+            first.inputs.forEach((input, slot) => {
+                const link = input.link == null ? null : app.graph.getLink(input.link);
+                if (link) app.graph.getNodeById(link.origin_id).connect(link.origin_slot, second, slot);
+            });
+            second.pos = [first.pos[0] + 1200, first.pos[1]];
+            second.widgets.find(widget => widget.name === "run").value = "timeline-second";
+            second.widgets.find(widget => widget.name === "seconds").value = 3;
+            app.graph.convertToSubgraph(new Set([second]));
+        }""",
+        SAMPLER,
+    )
+    page.wait_for_timeout(500)
+    assert page.evaluate("type => nodesOf(type).length", SAMPLER) == 2
+    queue(page)
+    assert page.evaluate("states(0)") == ["done"] * NUM_CHUNKS
+    assert page.evaluate("states(1)") == ["done"] * 2
+    heads = page.evaluate("[0, 1].map(place => timeline(place).querySelector('.gloria-head').textContent)")
+    assert ["timeline-first" in heads[0], "timeline-second" in heads[1]] == [True, True]
+    spans = page.evaluate("[...timeline(1).querySelectorAll('.gloria-span')].map(span => span.textContent)")
+    assert spans[:2] == ["faces the camera, happy", "turns to the left, happy"], (
+        "the schedule lies outside of the subgraph"
+    )
+    assert comfy_page.errors == []
