@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from launch.environment import newest_frontend
+
 if TYPE_CHECKING:
-    from conftest import Host
+    from conftest import Host, HostStarter
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -26,6 +29,11 @@ QUIET = (
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+
+RENDERERS = {"litegraph": False, "vue": True}
+"""How the page draws nodes, and whether that is its setting for Vue nodes."""
+SETUPS = [f"{frontend}-{renderer}" for frontend in ("pinned", "newest") for renderer in RENDERERS]
+"""The page that the host lists and the newest one, each with both ways of drawing nodes."""
 
 LOAD_MS = 90_000.0
 SETTLE_MS = 1000.0
@@ -93,10 +101,11 @@ def _is_our_error(said: ConsoleMessage) -> bool:
     return said.type == "error" and "/extensions/gloria/" in said.location.get("url", "")
 
 
-@pytest.fixture
-def comfy_page(browser: Browser, host: Host) -> Iterator[ComfyPage]:
-    """The host's page in a fresh profile."""
-    host.client.post("/settings", {"Comfy.TutorialCompleted": True})  # else a dialog covers the page
+@contextmanager
+def opened(browser: Browser, host: Host, *, vue: bool = False) -> Iterator[ComfyPage]:
+    """Open the host's page in a fresh profile."""
+    # Without the first a dialog covers the page.
+    host.client.post("/settings", {"Comfy.TutorialCompleted": True, "Comfy.VueNodes.Enabled": vue})
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     context.route("**/*", _only_loopback)
     shown = ComfyPage(context.new_page())
@@ -106,3 +115,38 @@ def comfy_page(browser: Browser, host: Host) -> Iterator[ComfyPage]:
     shown.page.wait_for_function(READY, timeout=LOAD_MS)
     yield shown
     context.close()
+
+
+@pytest.fixture
+def comfy_page(browser: Browser, host: Host) -> Iterator[ComfyPage]:
+    """The host's page in a fresh profile."""
+    with opened(browser, host) as shown:
+        yield shown
+
+
+@pytest.fixture(scope="session")
+def newest_host(start_host: HostStarter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host with the newest page; the tests that need it are skipped where none was brought."""
+    page = newest_frontend()
+    if page is None:
+        pytest.skip("the newest page is not here: `python run.py test` brings it where there is a network")
+    with start_host(tmp_path_factory.mktemp("newest"), "--front-end-root", str(page)) as host:
+        yield host
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A page and its host, shared by the tests of a module: each opens a workflow of its own."""
+
+    name: str
+    host: Host
+    shown: ComfyPage
+
+
+@pytest.fixture(scope="module", params=SETUPS)
+def stage(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Stage]:
+    """One page for each frontend and each way of drawing nodes."""
+    frontend, renderer = request.param.split("-")
+    host = request.getfixturevalue("newest_host" if frontend == "newest" else "_one_host")
+    with opened(browser, host, vue=RENDERERS[renderer]) as shown:
+        yield Stage(request.param, host, shown)
