@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gloria_core.data.cache import Cache, DamagedEntryError, compact
-from gloria_core.errors import DatasetError
+from gloria_core.errors import CheckpointError, DatasetError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -164,3 +164,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_half_precision_only_where_it_holds_the_numbers() -> None:
     assert compact(torch.tensor([1.5, 60000.0])).dtype == torch.float16
     assert compact(torch.tensor([1.5, 70000.0])).dtype == torch.float32
+
+
+def test_a_full_disk_is_told_and_what_waits_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    cache.put("a", {"x": torch.ones(3)})
+
+    def full(*given: object) -> None:
+        raise CheckpointError("the shard cannot be written (No space left on device)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gloria_core.data.cache.write_tensors", full)
+        with pytest.raises(DatasetError, match=r"No space left .* free some space and go on"):
+            cache.flush()
+    assert "a" not in Cache(tmp_path)
+    cache.flush()
+    assert "a" in Cache(tmp_path)

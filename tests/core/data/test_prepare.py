@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from gloria_core.data.buckets import Sizes
 from gloria_core.data.cache import Cache
@@ -23,6 +27,7 @@ from gloria_core.nano.encoders import NanoEncoder
 from tests.core.data.conftest import SIZES
 
 Write = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Counting(NanoEncoder):
@@ -227,3 +232,42 @@ def test_a_sound_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, film:
     found = prepared(tmp_path)
     assert found.prepared.clips[0].audio_key == ""
     assert "a.wav" in found.problems[0].where
+
+
+KILLED = """
+import sys
+from gloria_core.data import cache
+cache._SHARD_BYTES = 1  # every entry in a shard of its own
+from gloria_core.data.__main__ import main
+main(["prepare", sys.argv[1], "--cache", sys.argv[2], "--encoder", "gloria_core.nano.encoders:NanoEncoder"])
+"""
+
+
+def test_a_killed_preparation_goes_on_to_the_same_latents(nano_folder: Path, tmp_path: Path) -> None:
+    whole = prepared(nano_folder)
+    index = tmp_path / "killed" / "index.jsonl"
+    command = [sys.executable, "-c", KILLED, str(nano_folder), str(index.parent)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (index.exists() and index.read_bytes().count(b'"key"') >= 3):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    manifest, _ = read_dataset(nano_folder)
+    again = prepare(manifest, NanoEncoder(), Cache(index.parent), SIZES)
+    assert again.num_reused >= 3
+    assert again.prepared == whole.prepared
+    keys = [piece.key for clip in whole.prepared.clips for piece in clip.pieces]
+    for key in keys:
+        kept = Cache(tmp_path / "cache").get(key)["latents"]
+        assert torch.equal(Cache(index.parent).get(key)["latents"], kept)
+
+
+def test_a_mask_is_brought_to_the_latents(tmp_path: Path, film: Write, encoder: NanoEncoder) -> None:
+    film(tmp_path / "a.mp4")
+    mask = np.zeros((64, 48, 3), np.uint8)
+    mask[:16] = 255
+    Image.fromarray(mask).save(tmp_path / "a.mask.png")
+    found = prepared(tmp_path, encoder)
+    [piece] = found.prepared.clips[0].pieces
+    kept = Cache(tmp_path.parent / "cache").get(piece.mask_key)["mask"].float()
+    assert torch.equal(kept, torch.cat([torch.ones(2, 6), torch.zeros(6, 6)]))
