@@ -2,7 +2,7 @@
 
 from .anchors import AnchorScheduleNode, AnchorSetBuilder, ApplyAnchors, ExpressionAnchor, ViewpointAnchor
 from .audio import AudioEncoder, LoadAudioBranch, LoadSpeech
-from .characters import AnchorSet
+from .characters import AnchorSet, FillAnchors, LoadCharacter, SaveCharacter
 from .host.api import ComfyExtension, io
 from .load import LoadDiT, Nano, NanoCharacter
 from .lora import GloriaLoRA
@@ -20,6 +20,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ExpressionAnchor,
     AnchorSetBuilder,
     AnchorSet,
+    FillAnchors,
+    LoadCharacter,
+    SaveCharacter,
     AnchorScheduleNode,
     ApplyAnchors,
     LoadSpeech,

@@ -20,8 +20,8 @@ MOST_PIXELS = 64_000_000
 """Of a picture file: 8000 x 8000. Its decoding takes 200 to 400 MB."""
 MOST_FILE_BYTES = 200_000_000
 """Of a picture file."""
-KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
-"""What is read, as Pillow calls it."""
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""What is read, as Pillow calls it; its JPEG reader also takes the MPO of some cameras."""
 BACKGROUND = 255
 """What shows through where a picture is transparent: white, as on a model sheet."""
 
@@ -39,6 +39,8 @@ class Picture:
     """Upright RGB of 8 bits."""
     warnings: tuple[str, ...] = ()
     """What was changed about it that an artist may want to know."""
+    kind: str = ""
+    """One of KINDS."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,12 +66,13 @@ def read_picture(source: Path | bytes, name: str) -> Picture:
         image: Image.Image = Image.open(file, formats=KINDS)
         _check_size(image.size, name)
         notes = []
-        if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "TIFF"):
-            notes.append(f"{name} has {image.n_frames} pictures; the first one is used.")
+        count = getattr(image, "n_frames", 1)
+        if count > 1 and image.format != "MPO":
+            notes.append(f"{name} has {count} pictures; the first one is used.")
         image.load()
         upright = ImageOps.exif_transpose(image)
         rgb, told = _rgb(image if upright is None else upright)
-        return Picture(rgb, (*notes, *told))
+        return Picture(rgb, (*notes, *told), str(image.format))
 
 
 def picture_size(source: Path | bytes, name: str) -> tuple[int, int]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from ..anchors.picture import AnchorPicture
 from ..errors import MediaError
 from ..types import AnchorRole
-from .board import Board, BoardError, Slot
+from .board import Board, BoardError, Crop, Slot
+from .character_file import Character
 from .pictures import Picture, cut, read_picture, to_tensor
 from .slots import role_and_slot, spoken
 
@@ -39,7 +40,7 @@ def board_pictures(board: Board, find: Find, *, without: Iterable[str] = ()) -> 
 
 def slot_picture(key: str, slot: Slot, find: Find) -> AnchorPicture:
     """Read the picture of one slot; BoardError where it cannot be."""
-    return prepared(key, slot_file(key, slot, find), slot)
+    return prepared(key, slot_file(key, slot, find), slot.crop)
 
 
 def slot_file(key: str, slot: Slot, find: Find) -> Picture:
@@ -50,7 +51,15 @@ def slot_file(key: str, slot: Slot, find: Find) -> Picture:
         raise BoardError(f"The {spoken(key)} cannot be used: {error}", key) from error
 
 
-def prepared(key: str, picture: Picture, slot: Slot) -> AnchorPicture:
-    """Return a picture as its slot uses it: cut, and no larger than makes sense."""
+def prepared(key: str, picture: Picture, crop: Crop | None, *, as_is: bool = False) -> AnchorPicture:
+    """Return a picture as its slot uses it: cut, and no larger than makes sense unless it is taken ``as_is``."""
     role, name = role_and_slot(key)
-    return AnchorPicture(role, name, to_tensor(cut(picture.image, slot.crop, MOST_PIXELS_OF[role])))
+    return AnchorPicture(role, name, to_tensor(cut(picture.image, crop, None if as_is else MOST_PIXELS_OF[role])))
+
+
+def character_pictures(character: Character) -> tuple[AnchorPicture, ...]:
+    """Return the pictures of a character file, in the order of the slots; MediaError where one is damaged."""
+    return tuple(
+        prepared(key, read_picture(stored.data, f"the {spoken(key)}"), stored.crop, as_is=stored.as_is)
+        for key, stored in character.pictures.items()
+    )
