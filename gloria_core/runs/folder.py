@@ -9,11 +9,12 @@
 """
 
 import json
+import os
 import re
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ class RunFolder:
         self.chunks, self.segments = path / "chunks", path / "segments"
         self.film, self.settings = path / "film.mp4", path / "run.json"
         self.events = EventLog(path / "events.jsonl")
+        self._highest: dict[int, int] | None = None
+        """The highest number of a take of each chunk when the first new one was made."""
         self._is_new = not path.is_dir()
         self._make()
 
@@ -180,8 +183,14 @@ class RunFolder:
 
     def next_take(self, index: int) -> int:
         """Return a number that no take of a chunk has, broken ones included."""
-        names = [_CHUNK.fullmatch(path.name) for path in self.chunks.glob(f"{index:04}.take-*.safetensors")]
-        return 1 + max((int(match[2]) for match in names if match), default=0)
+        if self._highest is None:  # looked up once: a folder of thousands of files takes its time
+            self._highest = {}
+            for match in filter(None, map(_CHUNK.fullmatch, os.listdir(self.chunks))):
+                self._highest[int(match[1])] = max(self._highest.get(int(match[1]), 0), int(match[2]))
+        number = 1 + self._highest.get(index, 0)
+        while self.chunk_path(index, number).exists():
+            number += 1
+        return number
 
     def segment_path(self, index: int, digest: str) -> Path:
         """Return where the video of a chunk lies that shows certain contents in a certain way."""
@@ -193,8 +202,12 @@ class RunFolder:
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file whole or not at all; MediaError where the disk refuses."""
-        with written_whole(path, kind=MediaError, advice=_ADVICE) as partial:
-            partial.write_text(text, encoding="utf-8")
+        self.write_pieces(path, [text.encode()])
+
+    def write_pieces(self, path: Path, pieces: Iterable[bytes | bytearray]) -> None:
+        """Write a file of some pieces whole or not at all; MediaError where the disk refuses."""
+        with written_whole(path, kind=MediaError, advice=_ADVICE) as partial, partial.open("wb") as file:
+            file.writelines(pieces)
 
 
 def read_json(path: Path) -> dict[str, Any]:

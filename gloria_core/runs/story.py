@@ -44,8 +44,8 @@ class Story:
         self._is_sure = before.get("state") == "finished"
         _sweep_video(before, folder.output)
         self._segments: list[str] = []
-        self._chunks: list[str] = []
-        """What run.json says of each chunk, as text: it grows, and would take ever longer to put into words anew."""
+        self._chunks = bytearray()
+        """What run.json says of the chunks: it grows, and would take ever longer to put into words anew."""
         self._told: dict[str, Any] = {
             "version": VERSION,
             "name": folder.path.name,
@@ -79,7 +79,7 @@ class Story:
             self._told |= {"state": "failed" if failed else "stopped", "reason": str(error) or type(error).__name__}
             try:
                 self._write()
-                self.event(self._told["state"], reason=self._told["reason"], chunks=len(self._chunks))
+                self.event(self._told["state"], reason=self._told["reason"], chunks=len(self._segments))
             except (GloriaError, OSError):
                 pass  # the disk that refused the work refuses its story too; the first error is the one to tell
             raise
@@ -112,7 +112,7 @@ class Story:
             "inputs": {name: asdict(value) for name, value in record.ingredients.items()},
         }
         self._segments.append(news.segment.name)
-        self._chunks.append(json.dumps(entry))
+        self._chunks += (b",\n" if self._chunks else b"") + json.dumps(entry).encode()
         self._write()
         self.event("chunk", **{name: value for name, value in entry.items() if name != "inputs"})
 
@@ -145,9 +145,8 @@ class Story:
 
     def _write(self) -> None:
         self._told["updated"] = round(time.time(), 2)
-        head = json.dumps(self._told, indent=1).removesuffix("\n}")
-        chunks = ",\n".join(self._chunks)
-        self._folder.write_text(self._folder.settings, f'{head},\n "chunks": [\n{chunks}\n ]\n}}\n')
+        head = json.dumps(self._told, indent=1).removesuffix("\n}").encode()
+        self._folder.write_pieces(self._folder.settings, [head, b',\n "chunks": [\n', self._chunks, b"\n ]\n}\n"])
 
 
 def shown_s(job: RunJob[Any], chunk: Chunk) -> tuple[float, float]:

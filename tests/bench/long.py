@@ -5,7 +5,8 @@ also writes ``long-DATE.json``. Processor time is that of the server and its chi
 that what else the machine does hardly counts. Linux only.
 
 - flat: resident memory and bytes of living tensors at chunk 2 and at the last chunk of a ten-minute run, and the
-  processor time of the chunks in the last tenth of the run against the second tenth.
+  processor time of the chunks in the last tenth of the run against the second tenth. The network does the same work
+  in each chunk: where its own time changes, the machine has, and the chunks' time is also told by its clock.
 - kills: the server is killed at random moments of one run until it has been killed so often; then the run is finished
   and its latents compared with an uninterrupted run's. Finished chunks that were lost: those that had their name when
   the server died and are not used again.
@@ -110,9 +111,10 @@ def flat(minutes: float, steps: int) -> dict[str, float]:
         short = watched(server, film("short", 60.0, steps))
         long = film("long", 60.0 * minutes, steps)
         marks = watched(server, probed(long, "long", "GloriaChunkedLongSampler", f"2,{num_chunks}"))
-        alive = [noted["alive"] for noted in notes(Path(folder), "long") if "alive" in noted]
+        noted = notes(Path(folder), "long")
+    alive = [one["alive"] for one in noted if "alive" in one]
+    network = tenths([one["inside_s"] for one in noted])
     times = [after[0] - before[0] for before, after in pairwise(marks)]
-    tenth = len(times) // 10
     peaks = [max(rss for _, rss in run[2:]) for run in (short, marks)]
     return {
         "chunks": len(marks),
@@ -123,8 +125,16 @@ def flat(minutes: float, steps: int) -> dict[str, float]:
         "alive_bytes_chunk_2": alive[0],
         "alive_bytes_last": alive[-1],
         "cpu_ms_chunk_mean": round(1000 * statistics.mean(times), 2),
-        "cpu_last_tenth_over_second": round(sum(times[-tenth:]) / sum(times[tenth : 2 * tenth]), 4),
+        "cpu_last_tenth_over_second": round(tenths(times), 4),
+        "network_cpu_last_tenth_over_second": round(network, 4),
+        "cpu_by_the_networks_clock": round(tenths(times) / network, 4),
     }
+
+
+def tenths(times: list[float]) -> float:
+    """The last tenth of some times over the second tenth."""
+    tenth = len(times) // 10
+    return sum(times[-tenth:]) / sum(times[tenth : 2 * tenth])
 
 
 def kills(count: int, steps: int) -> dict[str, float]:
