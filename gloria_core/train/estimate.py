@@ -72,10 +72,15 @@ class Estimate:
         """Memory of the device where it computes."""
         return self.weights + self.optimizer + self.activations
 
+    @property
+    def machine(self) -> float:
+        """Memory of the machine beside the device; where it computes itself, beside what the device would take."""
+        return self.waiting + _RUNTIME
+
     def told(self, config: TrainConfig) -> str:
         """Tell it to a person, in lines."""
         on_cpu = config.run.device == "cpu"
-        memory = self.device + self.waiting + _RUNTIME if on_cpu else self.device
+        memory = self.device + self.machine if on_cpu else self.device
         steps = config.run.total_steps
         lines = [
             f"{_count(self.num_trained)} numbers are trained ({config.method.kind}).",
@@ -86,7 +91,7 @@ class Estimate:
             f"the {config.log.keep} that are kept.",
         ]
         if not on_cpu:
-            lines.insert(2, f"Memory of the machine: about {(self.waiting + _RUNTIME) / 1e9:.1f} GB.")
+            lines.insert(2, f"Memory of the machine: about {self.machine / 1e9:.1f} GB.")
         if self.seconds is not None:
             lines.append(f"Time: about {_time(self.seconds)} a step, {_time(self.seconds * steps)} for {steps} steps.")
         return "\n".join(lines)
@@ -117,7 +122,8 @@ def estimate(config: TrainConfig, model: ModelConfig, shape: ClipShape, speed: f
     place(dit, kept_small, torch.device("meta"), torch.bfloat16 if bf16 else torch.float32)
     peak, flops = _step(dit, shape, model, counter)
     if config.memory.swap_blocks:
-        peak += 2 * block * (2 if bf16 else 4)  # the block that works and the one that comes
+        brought = 1 if config.memory.base == "as is" else 0  # else it was counted among what the step makes
+        peak += (1 + brought) * block * (2 if bf16 else 4)  # the block that comes, and the one that works
     if config.memory.checkpointing == "offload":
         between = (model.num_layers - 1) * _tokens(shape, model) * model.dim * (2 if bf16 else 4) * shape.batch_size
         peak, waiting = peak - between, waiting + between
