@@ -37,7 +37,7 @@ export class Timelines {
     on(this.api, "execution_error", ({ detail }) => this.#end("failed", detail?.exception_message));
     on(this.api, "executed", ({ detail }) => this.#executed(detail));
     on(this.api, "reconnected", () => this.fill());
-    on(this.api, "graphChanged", () => this.#refresh());
+    on(this.api, "graphChanged", () => this.#all().forEach((view) => this.#look(view)));
   }
 
   /**
@@ -138,18 +138,19 @@ export class Timelines {
     else view.show(ended(view.timeline, "finished"));
   }
 
-  /** Show what the graph says now: schedules, length, another run's name. */
-  #refresh() {
-    for (const view of this.#all()) {
-      view.refresh();
-      const name = nameOf(view.node);
-      if (name && name !== view.asked && view.timeline.phase !== "running") this.#ask(new Map([[name, [view]]]));
-    }
+  /**
+   * Show what the graph says now: schedules, length, another run's name.
+   * @param {TimelineView} view
+   */
+  #look(view) {
+    view.refresh();
+    const name = nameOf(view.node);
+    if (name && name !== view.asked && view.timeline.phase !== "running") this.#ask(new Map([[name, [view]]]));
   }
 
   /** @param {TimelineView} view */
   #near(view) {
-    view.refresh();
+    this.#look(view);
     const silent_s = performance.now() / 1000 - view.heard_s;
     if (view.timeline.phase === "running" && silent_s > SILENCE_S) this.#ask(new Map([[view.timeline.run, [view]]]));
   }
