@@ -8,6 +8,8 @@ const STATE = "board";
 const WIDGET = "anchor_board";
 const HEIGHT_PX = 372;
 const WIDTH_PX = 620;
+/** @type {[number, number]} what takes up the gap below a widget that is not there. */
+const NO_ROOM = [0, -4];
 
 /** The board's slot that had the focus, to give it back after the host's undo has made the nodes anew. */
 let focused = { node: "", slot: "" };
@@ -20,6 +22,7 @@ let focused = { node: "", slot: "" };
 export function addBoard(node, host) {
   const state = node.widgets.find((/** @type {any} */ widget) => widget.name === STATE);
   state.hidden = true;
+  Object.assign(state, { computeLayoutSize: undefined, computeSize: () => NO_ROOM }); // older pages lay out what is hidden
   const view = new BoardView(node, state, host);
   // Last, and never written into the workflow: saved files hold their values by position.
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT_PX };

@@ -19,6 +19,7 @@ export function ask(title, body, choices, begin) {
     const buttons = choices.map(({ label, is_main }) => element("button", { type: "button", class: is_main ? "is-main" : "" }, label));
     const shown = element("dialog", { class: "gloria-dialog", "aria-label": title },
       element("h2", {}, title), ...body, element("div", { class: "gloria-choices" }, ...buttons));
+    /** @type {any} */
     let chosen = null;
     const close = (/** @type {any} */ value) => {
       chosen = value;
@@ -36,7 +37,7 @@ export function ask(title, body, choices, begin) {
     document.body.append(shown);
     begin?.(close);
     shown.showModal();
-    (shown.querySelector("[autofocus], .is-main") ?? buttons.at(-1))?.focus();
+    (buttons.find((button) => button.className) ?? buttons.at(-1))?.focus();
   });
 }
 

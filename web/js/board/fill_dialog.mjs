@@ -31,6 +31,11 @@ class FillChooser {
   constructor(host, source, proposal) {
     this.host = host;
     this.source = source;
+    this.proposal = proposal;
+    this.chosen = /** @type {Record<string, string>} */ ({});
+    this.slot = SLOTS[0];
+    this.columns = sideOf("Columns of the sheet");
+    this.rows = sideOf("Rows of the sheet");
     this.slots = element("div", { class: "gloria-targets", role: "listbox", "aria-label": "Slots" });
     this.shown = element("div", { class: "gloria-candidates", role: "listbox", "aria-label": "Pictures" });
     this.told = element("p", { class: "gloria-told" });
@@ -40,8 +45,13 @@ class FillChooser {
 
   /** @returns {Record<string, Entry>} */
   entries() {
-    const pairs = Object.entries(this.chosen).map(([slot, id]) => [slot, this.#candidate(id)]);
-    return Object.fromEntries(pairs.filter(([, found]) => found).map(([slot, { image, crop }]) => [slot, crop ? { image, crop } : { image }]));
+    /** @type {Record<string, Entry>} */
+    const entries = {};
+    for (const [slot, id] of Object.entries(this.chosen)) {
+      const found = this.#candidate(id);
+      if (found) entries[slot] = found.crop ? { image: found.image, crop: found.crop } : { image: found.image };
+    }
+    return entries;
   }
 
   /** @param {Proposal} proposal */
@@ -56,8 +66,6 @@ class FillChooser {
   }
 
   #grid() {
-    const number = (/** @type {string} */ label) => element("input", { type: "number", min: "1", max: "12", value: "1", "aria-label": label });
-    [this.columns, this.rows] = [number("Columns of the sheet"), number("Rows of the sheet")];
     const again = element("button", { type: "button" }, "Cut again");
     on(again, "click", () => this.#cut());
     const row = element("div", { class: "gloria-grid" }, "Columns ", this.columns, " Rows ", this.rows, again);
@@ -96,6 +104,11 @@ class FillChooser {
   #candidate(id) {
     return this.proposal.candidates.find((found) => found.id === id);
   }
+}
+
+/** @param {string} label */
+function sideOf(label) {
+  return element("input", { type: "number", min: "1", max: "12", value: "1", "aria-label": label });
 }
 
 /** @param {Candidate} found @param {string} slot */
