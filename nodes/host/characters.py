@@ -9,7 +9,7 @@ from torch import Tensor
 from ...gloria_core.anchors.picture import AnchorPicture
 from ...gloria_core.characters.board import BoardError, read_board
 from ...gloria_core.characters.read import board_pictures
-from ...gloria_core.characters.slots import GLOBAL, key_of
+from ...gloria_core.characters.slots import GLOBAL, KEYS, key_of
 from ...gloria_core.errors import AnchorError, GloriaError, MediaError
 from ...gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
 from .paths import input_path
@@ -57,7 +57,7 @@ def set_pictures(
             "connect one to 'global_image'; the start frame will do."
         )
     chosen = (*connected, *board_pictures(found, board_file, without=taken))
-    return tuple(sorted(chosen, key=lambda picture: picture.role != AnchorRole.GLOBAL))
+    return tuple(sorted(chosen, key=lambda picture: KEYS.index(key_of(picture.role, picture.slot))))
 
 
 def board_fingerprint(board: str) -> str:

@@ -189,7 +189,8 @@ def test_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "..", ".", "a/b", "a\\b", "/a", "C:a", "a\x00", "a\n", "CON", "nul", " a", "a ", "-a", "x" * 300, "a\u202eb"]
+    ["", " ", "..", ".", "a/b", "a\\b", "/a", "C:a", "a\x00", "a\n", "CON", "nul", " a", "a ", "-a",
+     "x" * 300, "a\u202eb"],
 )  # fmt: skip
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(MediaError, match="no name for a character"):
