@@ -56,3 +56,12 @@ def from_diffusers(module: str) -> str | None:
         return TOP_FROM_DIFFUSERS.get(module)
     inner = BLOCK_FROM_DIFFUSERS.get(block[2])
     return f"{block[1]}.{inner}" if inner else None
+
+
+def to_diffusers(module: str) -> str | None:
+    """Return Diffusers' name of a module or bare parameter of Wan's, or None where it has none."""
+    block = _BLOCK.fullmatch(module)
+    if block is None:
+        return next((theirs for theirs, ours in TOP_FROM_DIFFUSERS.items() if ours == module), None)
+    inner = next((theirs for theirs, ours in BLOCK_FROM_DIFFUSERS.items() if ours == block[2]), None)
+    return f"{block[1]}.{inner}" if inner else None

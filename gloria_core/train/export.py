@@ -92,7 +92,7 @@ def export_lora(trained: Trained, out: Path) -> Path:
     if not trained.is_adapter:
         raise ConfigError(
             f"The run {trained.folder.name} trained whole weights: export it as a checkpoint, or extract a LoRA from "
-            "that (python -m gloria_core.lora extract BASE TUNED OUT)."
+            "that (python -m gloria_core.train.lora extract BASE TUNED OUT)."
         )
     low_rank, factors = _adapters(trained)
     write_lora(

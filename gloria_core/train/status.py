@@ -8,10 +8,20 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..events import read_events
+from ..runs.forecast import duration
 from .config import TrainConfig
 from .job import Job
 from .stages import read_stages
 
+_STATES = {
+    "new": "not begun",
+    "running": "training",
+    "stopping": "stopping, a checkpoint is made first",
+    "stopped": "stopped; resume it to go on",
+    "finished": "finished",
+    "failed": "failed",
+    "lost": "ended without a word",
+}
 _STAGE = re.compile(r"\d+-\w+")
 _LOST = (
     "The process that trained ended without a word: it was killed, or the machine ran out of memory or was switched "
@@ -52,6 +62,21 @@ class JobStatus:
     def as_json(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return asdict(self)
+
+    def told(self) -> str:
+        """Tell it to a person, in lines; the first alone will do where there is little room."""
+        stage = f", stage {self.stage}" if self.stage else ""
+        head = f"{self.name}: {_STATES[self.state]}{stage}, step {self.step} of {self.total_steps}"
+        numbers = [
+            f"loss {self.loss:.4f}" if self.loss is not None else "",
+            f"held-out loss {self.held_out:.4f}" if self.held_out is not None else "",
+            f"{self.samples_per_s:.2g} clips a second" if self.samples_per_s is not None else "",
+            f"{self.memory_mb / 1000:.1f} GB" if self.memory_mb else "",
+            f"about {duration(self.eta_s)} left" if self.eta_s is not None else "",
+        ]
+        return "\n".join(
+            [", ".join([head, *filter(None, numbers)]), *([self.error] if self.error else []), *self.lines]
+        )
 
 
 def runs_of(job: Job) -> list[Path]:

@@ -62,7 +62,7 @@ def test_differences_of_weights_biases_and_tables() -> None:
 
 
 def test_other_kinds_are_refused_by_name() -> None:
-    factors = {name: draw(*shape) for name, shape in (("lokr_w1", (2, 2)), ("lokr_w2", (3, 2)))}
-    found = fitted({f"diffusion_model.blocks.0.ffn.0.{part}": tensor for part, tensor in factors.items()})
-    with pytest.raises(LoraError, match=r"has lokr_w1, lokr_w2 for blocks\.0\.ffn\.0; only plain LoRAs"):
+    parts = {"lora_up.weight": draw(6, 2), "lora_down.weight": draw(2, 4), "dora_scale": draw(6, 1)}
+    found = fitted({f"diffusion_model.blocks.0.ffn.0.{part}": tensor for part, tensor in parts.items()})
+    with pytest.raises(LoraError, match=r"has dora_scale for blocks\.0\.ffn\.0; only LoRAs, LoHas"):
         check_mergeable(found)
