@@ -1,31 +1,23 @@
-"""A lock on a folder that the system lets go of when its process ends, however it ends."""
+"""The lock of a file that the system lets go of when its process ends, however it ends."""
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 _TRIES, _PAUSE_S = 5, 0.05
 
 
-@contextmanager
-def lock_file(path: Path) -> Iterator[bool]:
-    """Take the lock of a file for the length of a ``with`` block, and tell whether it was to be had.
+def take(file: IO[bytes]) -> bool:
+    """Take the lock of an open file, and tell whether it was to be had.
 
     Somebody may hold it for a moment, only to look whether it is held: that is waited for, a quarter of a second.
-
-    Raises:
-        OSError: the file may not be written to.
     """
-    with path.open("a+b") as file:
-        taken = _taken_soon(file)
-        try:
-            yield taken
-        finally:
-            if taken:
-                _unlock(file)
+    for _ in range(_TRIES):
+        if _lock(file):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def is_locked(path: Path) -> bool:
@@ -34,17 +26,9 @@ def is_locked(path: Path) -> bool:
         with path.open("r+b") as file:
             if not _lock(file):
                 return True
-            _unlock(file)
+            release(file)
     except OSError:
         return False
-    return False
-
-
-def _taken_soon(file: IO[bytes]) -> bool:
-    for _ in range(_TRIES):
-        if _lock(file):
-            return True
-        time.sleep(_PAUSE_S)
     return False
 
 
@@ -59,7 +43,8 @@ if sys.platform == "win32":
             return False
         return True
 
-    def _unlock(file: IO[bytes]) -> None:
+    def release(file: IO[bytes]) -> None:
+        """Let go of the lock."""
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 
@@ -73,5 +58,6 @@ else:
             return False
         return True
 
-    def _unlock(file: IO[bytes]) -> None:
+    def release(file: IO[bytes]) -> None:
+        """Let go of the lock."""
         fcntl.flock(file, fcntl.LOCK_UN)

@@ -11,17 +11,16 @@
 import json
 import os
 import re
-import sys
-import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import MediaError, PlanError
 from ..events import EventLog
+from ..lock import release, take
 from ..whole import written_whole
 from .chunk_file import ChunkFileError, ChunkRecord, read_latents, read_record
 
@@ -30,7 +29,6 @@ _MOST_LETTERS, _MOST_BYTES = 100, 200
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for its devices, whatever ending they have."""
 _CHUNK = re.compile(r"(\d{4,})\.take-(\d+)\.safetensors")
-_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.05
 _ADVICE = "free some space, or choose another run; what is finished stays"
 
 
@@ -116,7 +114,7 @@ class RunFolder:
                 "choose another name for the run."
             ) from error
         with lock:
-            if not _locked_soon(lock):
+            if not take(lock):
                 raise RunInUseError(
                     f"The run {self.path.name!r} is being worked on by another ComfyUI or render process. Wait until "
                     "it has finished, or choose another name for this run."
@@ -124,7 +122,7 @@ class RunFolder:
             try:
                 yield
             finally:
-                _unlock(lock)
+                release(lock)
                 lock.close()
                 self._leave_nothing()
 
@@ -217,41 +215,3 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _locked_soon(file: IO[bytes]) -> bool:
-    """Take the lock; somebody may hold it for a moment, only to see whether the run is alive."""
-    for _ in range(_LOCK_TRIES):
-        if _lock(file):
-            return True
-        time.sleep(_LOCK_PAUSE_S)
-    return False
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> bool:
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, GloriaError
-from ..lock import is_locked, lock_file
+from ..lock import is_locked, release, take
 from ..whole import written_whole
 
 PACK = Path(__file__).resolve().parents[2]
@@ -72,17 +72,21 @@ class Job:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with lock_file(self.path / "lock") as taken:
-                if not taken:
-                    raise JobInUseError(
-                        f"The job {self.name!r} is being trained by another process. Stop that one first (Stop "
-                        "Training), or give this job another name."
-                    )
+            lock = (self.path / "lock").open("a+b")
+        except OSError as error:
+            raise ConfigError(f"The job's folder {self.path} may not be written to ({error.strerror}).") from error
+        with lock:
+            if not take(lock):
+                raise JobInUseError(
+                    f"The job {self.name!r} is being trained by another process. Stop that one first (Stop Training), "
+                    "or give this job another name."
+                )
+            try:
                 self.stop_file.unlink(missing_ok=True)
                 self._write_process()
                 yield
-        except OSError as error:
-            raise ConfigError(f"The job's folder {self.path} may not be written to ({error.strerror}).") from error
+            finally:
+                release(lock)
 
     def last_lines(self, count: int = _LAST_LINES) -> list[str]:
         """Return the last lines of the log."""
