@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..checkpoint import write_tensors
 from ..errors import CheckpointError, DatasetError
-from ..lock import lock_file
+from ..lock import release, take
 from ..runs.digest import digest_of
 from ..whole import written_whole
 
@@ -253,9 +253,12 @@ class Cache:
         until = time.monotonic() + _PATIENCE_S
         try:
             while True:
-                with lock_file(self.folder / "lock") as taken:
-                    if taken:
-                        yield
+                with (self.folder / "lock").open("a+b") as file:
+                    if take(file):
+                        try:
+                            yield
+                        finally:
+                            release(file)
                         return
                 if time.monotonic() > until:
                     raise DatasetError(f"Another process has been writing to the cache {self.folder} for a minute.")
