@@ -111,6 +111,7 @@ def opened(browser: Browser, host: Host, *, vue: bool = False) -> Iterator[Comfy
     shown = ComfyPage(context.new_page())
     shown.page.on("pageerror", lambda error: shown.errors.append(str(error)))
     shown.page.on("console", lambda said: shown.errors.append(said.text) if _is_our_error(said) else None)
+    shown.page.on("filechooser", lambda chooser: None)  # from now on: to begin when one is expected may be too late
     shown.page.goto(host.url, timeout=LOAD_MS)
     shown.page.wait_for_function(READY, timeout=LOAD_MS)
     yield shown

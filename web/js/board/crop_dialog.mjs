@@ -74,7 +74,8 @@ class CropEditor {
   /** @param {PointerEvent} event */
   #grab(event) {
     if (event.button !== 0) return;
-    const handle = /** @type {HTMLElement} */ (event.target).dataset.handle;
+    const held = /** @type {HTMLElement} */ (event.target).dataset.handle;
+    const handle = held === "move" && !stored(this.box) ? undefined : held; // the whole picture cannot be moved
     const [from, before] = [this.#point(event), this.box];
     const move = (/** @type {PointerEvent} */ moved) => {
       const to = this.#point(moved);
