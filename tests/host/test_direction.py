@@ -114,6 +114,8 @@ def test_a_drifting_chunk_is_sampled_again(host: Host) -> None:
     assert [chunk["attempts"] for chunk in chunks] == [2] * len(chunks)
     assert all(0 < chunk["drift"]["similarity"] < 1 for chunk in chunks)
     assert "drifts (similarity" in host.log()
+    told = [(data["chunk"], data["state"]) for event, data in host.events if event == "gloria.chunk"]
+    assert told == [(chunk["chunk"], state) for chunk in chunks for state in ("drifting", "done")]
     takes = list((run_of(entry, host.base / "output") / "chunks").glob("*.safetensors"))
     assert len(takes) == 2 * len(chunks)
 
