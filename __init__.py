@@ -14,10 +14,11 @@ async def comfy_entrypoint() -> Any:  # noqa: ANN401 - the type is the host's, w
     """Return the extension that lists the nodes, and add our addresses; called once by the host while it starts."""
     try:
         from .nodes.extension import GloriaExtension
-        from .nodes.host import board_routes, routes
+        from .nodes.host import board_routes, routes, training_routes
 
         routes.register()
         board_routes.register()
+        training_routes.register()
     except Exception:
         # The host shows one line and no traceback when an entry point fails.
         logging.getLogger(__name__).exception("Gloria's nodes could not be loaded.")

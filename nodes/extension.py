@@ -8,7 +8,9 @@ from .load import LoadDiT, Nano, NanoCharacter
 from .lora import GloriaLoRA
 from .sample import ChunkedLongSampler, PreviewVideo, PromptSchedule
 from .save import SaveModel
+from .train import EstimateTraining, TrainFull, TrainLoRA
 from .train_data import CheckDataset, PrepareDataset
+from .train_jobs import ResumeTraining, StopTraining, WatchTraining
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDiT,
@@ -33,6 +35,12 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SaveModel,
     CheckDataset,
     PrepareDataset,
+    EstimateTraining,
+    TrainLoRA,
+    TrainFull,
+    WatchTraining,
+    StopTraining,
+    ResumeTraining,
 )
 
 

@@ -1,0 +1,419 @@
+"""Trainings from nodes in the real host: estimated, trained, watched, stopped, killed, resumed, and used."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from gloria_core.nano.bundle import load_bundle
+from gloria_core.nano.characters import COLOURS, find_character
+from gloria_core.nano.recognise import TORSO, frame, nearest, with_field
+from gloria_core.nano.render import Poses
+from gloria_core.nano.timeline import Commands, State, run
+from gloria_core.train.job import Job
+from gloria_core.train.status import job_events, read_status
+from gloria_core.types import EXPRESSIONS
+from launch.client import Client, PromptError
+from tests.core.data.footage import write_folder
+from tests.host.workflows import changed, latents_of_run, minute, run_of
+
+if TYPE_CHECKING:
+    from conftest import Host, HostStarter
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+PATIENCE_S = 240
+CHARACTER, BADGE = "4711", "left_badge"
+NUM_FILMS = 6
+LORA = {
+    "weights": "gloria-nano (bundled)", "kind": "lora", "layers": "character", "rank": 16, "steps": 40,
+    "learning_rate": 2e-3, "stage": "character", "batch_size": 1, "frames": 0, "checkpointing": "off",
+    "base_precision": "as is", "swap_blocks": 0, "optimiser": "AdamW", "seed": 0, "sample_every": 0, "save_every": 0,
+    "held_out": 0.0, "title": "", "wait": True, "more_settings": "",
+}  # fmt: skip
+SHORT = {
+    "steps": 3,
+    "save_every": 1,
+    "sample_every": 2,
+    "rank": 2,
+    "layers": "identity",
+    "more_settings": "log.log_every = 1",
+}
+ENDLESS = {"steps": 100_000, "save_every": 2, "rank": 2, "layers": "identity", "more_settings": "log.log_every = 1"}
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Footage of one new character."""
+    folder = tmp_path_factory.mktemp("footage") / "star"
+    write_folder(folder, CHARACTER, num_takes=3, num_chunks=6)
+    return folder
+
+
+@pytest.fixture
+def footage(host: Host, star: Path) -> Path:
+    """Footage of one new character in the host's input folder, where it stays as it is."""
+    return with_footage(host, star)
+
+
+def with_footage(host: Host, footage: Path) -> Path:
+    folder = host.base / "input" / "star"
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        shutil.copytree(footage, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _all_ended(host: Host) -> Iterator[None]:
+    """No training outlives its test."""
+    yield
+    for config in jobs(host).glob("*/config.toml"):
+        Job(config.parent).kill()
+
+
+def jobs(host: Host) -> Path:
+    return host.base / "output" / "gloria_training"
+
+
+def prompt(kind: str = "GloriaTrainLoRA", **inputs: Any) -> dict[str, Any]:
+    given = {"footage": "star", "resolution": "", "fps": 0.0, "longest_frames": 129, "shortest_frames": 17}
+    links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
+    return {
+        "1": {"class_type": "GloriaNano", "inputs": {"attention": "as trained"}},
+        "2": {"class_type": "GloriaPrepareDataset", "inputs": {**links, **given}},
+        "3": {"class_type": kind, "inputs": {"dataset": ["2", 0], **inputs}},
+    }
+
+
+def lora(job: str, **inputs: Any) -> dict[str, Any]:
+    return prompt(job=job, **{**LORA, **inputs})
+
+
+def about(kind: str, job: str, **inputs: Any) -> dict[str, Any]:
+    return {"3": {"class_type": kind, "inputs": {"job": job, **inputs}}}
+
+
+def report(entry: dict[str, Any]) -> str:
+    return entry["outputs"]["3"]["text"][0]
+
+
+def until(met: Callable[[], object], what: str) -> None:
+    patience = time.monotonic() + PATIENCE_S
+    while not met():
+        assert time.monotonic() < patience, what
+        time.sleep(0.1)
+
+
+def steps_of(job: Job) -> list[int]:
+    return [event["step"] for event in job_events(job) if event["event"] == "train"]
+
+
+def ask(host: Host, path: str) -> bytes:
+    with urllib.request.urlopen(host.url + path, timeout=30) as answer:
+        return answer.read()
+
+
+def test_a_training_is_estimated(host: Host, footage: Path) -> None:
+    names = ("weights", "kind", "layers", "rank", "steps", "learning_rate", "stage", "batch_size", "frames",
+             "checkpointing", "base_precision", "swap_blocks", "more_settings")  # fmt: skip
+    entry = host.queue(prompt("GloriaEstimateTraining", **{name: LORA[name] for name in names}))
+    told = report(entry)
+    assert "Largest batch: 1 of 33 frames, 8 x 6 latents each, with 13 anchors." in told
+    assert "numbers are trained (lora)" in told
+    assert "The memory of this machine will do" in told
+    whole = report(
+        host.queue(prompt("GloriaEstimateTraining", **{name: LORA[name] for name in names} | {"kind": "full"}))
+    )
+    assert "numbers are trained (full)" in whole
+
+
+def test_a_training_is_followed_to_its_end_and_answers_when_it_is_finished(host: Host, footage: Path) -> None:
+    entry = host.queue(lora("short", **SHORT))
+    assert report(entry).startswith("short: finished, step 3 of 3")
+    assert "the stock LoRA loader uses all" in report(entry)
+    told = [data for event, data in host.events if event == "gloria.training"]
+    assert told[-1]["state"] == "finished"
+    assert {data["node"] for data in told} == {"3"}
+    assert len(entry["outputs"]["3"]["images"]) == 2, "the plot and the samples"
+    [view] = entry["outputs"]["3"]["gloria_training"]
+    assert (view["state"], view["step"], view["samples"]) == ("finished", 3, [1])
+    written = host.base / "output" / "loras" / "gloria" / "short.safetensors"
+    assert written.is_file()
+    listed = host.client.get("/object_info/LoraLoaderModelOnly")["LoraLoaderModelOnly"]["input"]["required"]
+    assert os.path.join("gloria", "short.safetensors") in json.dumps(listed).replace("\\\\", "\\")
+    before = written.stat().st_mtime_ns
+    assert report(host.queue(lora("short", **SHORT))).startswith("short: finished")
+    assert written.stat().st_mtime_ns == before, "nothing was trained again"
+    more = host.queue(lora("short", **{**SHORT, "steps": 4}))
+    assert report(more).startswith("short: finished, step 4 of 4")
+    assert steps_of(Job(jobs(host) / "short")) == [1, 2, 3, 4]
+
+
+def test_a_whole_model_is_trained_in_stages(host: Host, footage: Path) -> None:
+    left = ("kind", "layers", "rank", "base_precision", "swap_blocks")
+    given = {name: value for name, value in LORA.items() if name not in left}
+    given |= {"steps": 1, "stage": "stages I to III", "learning_rate": 1e-5}
+    entry = host.queue(prompt("GloriaTrainFull", job="whole", **given))
+    assert "3-anchors, step 1 of 1" in report(entry)
+    assert "was loaded as a model" in report(entry)
+    assert (host.base / "output" / "diffusion_models" / "gloria" / "whole.safetensors").is_file()
+
+
+def test_the_host_answers_while_a_training_goes_on_and_routes_tell_stop_and_resume(host: Host, footage: Path) -> None:
+    job = Job(jobs(host) / "long")
+    assert "long: training" in report(host.queue(lora("long", **{**ENDLESS, "wait": False})))
+    until(lambda: steps_of(job), "it never began")
+    slowest = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        host.client.get("/queue")
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < 5
+    view = host.client.get("/gloria/training/long")
+    assert (view["state"], view["total_steps"]) == ("running", 100_000)
+    assert next(one["name"] for one in host.client.get("/gloria/training")) == "long"
+    told = host.client.get("/gloria/training/long/events?after=1")
+    assert told["events"]
+    assert told["next"] >= 2
+    assert ask(host, "/gloria/training/long/plot.png").startswith(b"\x89PNG")
+    assert report(host.queue(about("GloriaWatchTraining", "", wait=False))).startswith("long: training")
+    assert "makes a checkpoint" in host.client.post("/gloria/training/long/stop", {})["told"]
+    until(lambda: not job.is_running, "it did not stop")
+    assert host.client.get("/gloria/training/long")["state"] == "stopped"
+    done = read_status(job).step
+    assert host.client.post("/gloria/training/long/resume", {})["state"] == "running"
+    until(lambda: steps_of(job)[-1] > done, "it did not go on")
+    job.stop_file.touch()
+    assert "ended at once" in host.client.post("/gloria/training/long/stop", {})["told"]
+    until(lambda: not job.is_running, "it was not ended")
+
+
+def test_nodes_stop_a_training_and_go_on_with_it(host: Host, footage: Path) -> None:
+    job = Job(jobs(host) / "paused")
+    host.queue(lora("paused", **{**ENDLESS, "wait": False}))
+    until(lambda: steps_of(job), "it never began")
+    assert "makes a checkpoint" in report(host.queue(about("GloriaStopTraining", "paused", wait=True)))
+    assert not job.is_running
+    done = read_status(job).step
+    assert report(host.queue(about("GloriaResumeTraining", "paused", wait=False))).startswith("paused: training")
+    until(lambda: steps_of(job)[-1] > done, "it did not go on")
+    assert steps_of(job) == list(range(1, steps_of(job)[-1] + 1)), "no step was lost or made twice"
+
+
+def test_interrupt_makes_a_checkpoint_and_the_next_queue_goes_on(host: Host, footage: Path) -> None:
+    job, client, heard = Job(jobs(host) / "interrupted"), host.client, []
+
+    def listen(event: str, data: dict[str, Any]) -> None:
+        if event == "gloria.training" and data["step"] >= 2 and not heard:
+            heard.append(data)
+            client.interrupt()
+
+    with pytest.raises(PromptError, match="interrupted"):
+        client.run(lora("interrupted", **ENDLESS), listen)
+    status = read_status(job)
+    assert status.state == "stopped"
+    entry = host.queue(lora("interrupted", **{**ENDLESS, "steps": status.step + 2}))
+    assert report(entry).startswith(f"interrupted: finished, step {status.step + 2} of {status.step + 2}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_training_is_told_and_goes_on(host: Host, footage: Path) -> None:
+    job, told = Job(jobs(host) / "killed"), []
+
+    def listen(event: str, data: dict[str, Any]) -> None:
+        if event == "gloria.training" and data["step"] >= 3 and not told:
+            told.append(data)
+            os.kill(json.loads((job.path / "process.json").read_text())["pid"], signal.SIGKILL)
+
+    with pytest.raises(PromptError, match="ended without a word"):
+        host.client.run(lora("killed", **ENDLESS), listen)
+    assert host.client.get("/gloria/training/killed")["state"] == "lost"
+    saved = max(event["step"] for event in job_events(job) if event["event"] == "checkpoint")
+    entry = host.queue(lora("killed", **{**ENDLESS, "steps": saved + 2}))
+    assert report(entry).startswith(f"killed: finished, step {saved + 2}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_training_outlives_the_server(start_host: HostStarter, tmp_path: Path, star: Path) -> None:
+    job = Job(tmp_path / "output" / "gloria_training" / "lasting")
+    with start_host(tmp_path) as host:
+        with_footage(host, star)
+        client = Client(host.url)
+        waiting = threading.Thread(target=lambda: _ended_by(PromptError, client, lora("lasting", **ENDLESS)))
+        waiting.start()
+        until(lambda: steps_of(job), "it never began")
+        host.server.process.kill()
+        waiting.join(60)
+    assert job.is_running
+    done = steps_of(job)[-1]
+    try:
+        with start_host(tmp_path) as host:
+            assert report(host.queue(about("GloriaWatchTraining", "lasting", wait=False))).startswith(
+                "lasting: training"
+            )
+            until(lambda: steps_of(job)[-1] > done, "it did not go on")
+            host.queue(about("GloriaStopTraining", "lasting", wait=True))
+            step = read_status(job).step
+            assert report(host.queue(lora("lasting", **{**ENDLESS, "steps": step + 1}))).startswith("lasting: finished")
+    finally:
+        job.kill()
+
+
+def _ended_by(_kind: type[Exception], client: Client, graph: dict[str, Any]) -> None:
+    try:
+        client.run(graph)
+    except (PromptError, ConnectionError):
+        return
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"job": "../out"}, "The job is called '../out'"),
+        ({"job": ""}, "The job is called ''"),
+        ({"job": "cache"}, "where the prepared footage lies"),
+        ({"job": "con"}, "The job is called 'con'"),
+        ({"weights": "nowhere.safetensors"}, "There is no file 'nowhere.safetensors'"),
+        ({"more_settings": "optim.warmup_stpes = 3"}, "did you mean optim.warmup_steps?"),
+        ({"more_settings": "task.options.batch_sze = 3"}, "did you mean task.options.batch_size?"),
+        ({"more_settings": "method.kind = 'dora'"}, "Use 'lora' with a higher rank"),
+        ({"more_settings": "method.rank = 0"}, "method.rank is 0; it must be 1 or more"),
+        ({"more_settings": "optim.lr = fast"}, "'more_settings' cannot be read"),
+        ({"more_settings": "run.out = '/tmp'"}, "has run.out, which the node itself sets"),
+        ({"more_settings": "output.file = '/tmp/x'"}, "has output.file, which the node itself sets"),
+        ({"more_settings": "task.target = 'os:system'"}, "has task.target, which the node itself sets"),
+        ({"more_settings": "task.options.decoder = 'os:getcwd'"}, "has task.options.decoder"),
+        ({"more_settings": "optim.kind = 'subprocess.Popen'"}, "may be one of torch.optim or torchao.optim"),
+        ({"more_settings": "run.init_from = '../../secret'"}, "The job is called '../../secret'"),
+        ({"more_settings": "optim = 3"}, "optim is 3; it must be a table of settings"),
+        ({"more_settings": "task.options.held_out_ids = ['nobody']"}, "'nobody', which is no clip"),
+        ({"frames": 32}, "use 29 or 33"),
+        ({"frames": 1025}, "No clip can be trained on"),
+        ({"base_precision": "fp8"}, "set memory.checkpointing to 'blocks'"),
+        ({"checkpointing": "blocks", "swap_blocks": 99, "steps": 1}, "use at most that"),
+    ],
+)
+def test_bad_input_is_answered_in_a_sentence(host: Host, footage: Path, inputs: dict[str, Any], told: str) -> None:
+    with pytest.raises(PromptError) as problem:
+        host.queue(lora(**{"job": "bad", "rank": 2, **inputs}))
+    assert told in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"), [({"rank": 0}, "rank"), ({"steps": 0}, "steps"), ({"kind": "dora"}, "kind")]
+)
+def test_what_a_widget_cannot_hold_is_refused(host: Host, footage: Path, inputs: dict[str, Any], told: str) -> None:
+    with pytest.raises(PromptError, match=told):
+        host.queue(lora("bad", **inputs))
+
+
+def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
+    host.queue(lora("begun", **SHORT))
+    for changes, told in (
+        ({"rank": 4}, "was begun with method.rank = 2, and now has 4"),
+        ({"kind": "loha"}, "was begun with method.kind = 'lora'"),
+        ({"steps": 2}, "has done 3 steps"),
+        ({"stage": "stages I to III"}, "was begun with one stage"),
+    ):
+        with pytest.raises(PromptError) as problem:
+            host.queue(lora("begun", **{**SHORT, **changes}))
+        assert told in str(problem.value)
+    shutil.copy2(
+        load_bundle.__globals__["WEIGHTS_FILE"], host.base / "models" / "diffusion_models" / "other.safetensors"
+    )
+    with pytest.raises(PromptError, match=r"was begun with task\.options\.weights"):
+        host.queue(lora("begun", **{**SHORT, "weights": "other.safetensors"}))
+    host.queue(lora("busy", **{**ENDLESS, "wait": False}))
+    with pytest.raises(PromptError, match="is being trained with other settings"):
+        host.queue(lora("busy", **{**ENDLESS, "seed": 5, "wait": False}))
+
+
+@pytest.mark.parametrize("kind", ["GloriaWatchTraining", "GloriaStopTraining", "GloriaResumeTraining"])
+@pytest.mark.parametrize(
+    ("job", "told"), [("nobody", "There is no training called 'nobody'"), ("../x", "The job is called")]
+)
+def test_nodes_name_a_job_that_is_not_there(host: Host, kind: str, job: str, told: str) -> None:
+    with pytest.raises(PromptError, match=told):
+        host.queue(about(kind, job, wait=False))
+
+
+def test_what_was_not_prepared_is_said(host: Host, footage: Path) -> None:
+    graph = lora("unprepared", **SHORT)
+    host.queue(graph)
+    shutil.rmtree(jobs(host) / "cache")
+    (footage / "take-2.txt").write_text("changed since", encoding="utf-8")
+    try:
+        graph["2"]["inputs"]["footage"] = "nowhere"
+        with pytest.raises(PromptError, match="There is no footage 'nowhere'"):
+            host.queue(graph)
+        with pytest.raises(PromptError):
+            host.client.run({"3": {"class_type": "GloriaTrainLoRA", "inputs": {**LORA, "job": "no-dataset"}}})
+    finally:
+        (footage / "take-2.txt").unlink()
+
+
+def film(name: str, seed: int, with_lora: str) -> dict[str, Any]:
+    """A turn to the left of which only the scene is known: no view shows the badge."""
+    made = minute(seconds=4.0, steps=4, seed=seed, run=name, filename_prefix=f"training/{name}")
+    made = changed(made, "GloriaNanoCharacter", character=CHARACTER)
+    made = changed(made, "GloriaAnchorSetBuilder", anchors=None)
+    made = changed(
+        made, "GloriaPromptSchedule", schedule="0:00 faces the camera, neutral\n0:02 turns to the left, neutral"
+    )
+    if with_lora:
+        made["lora"] = {
+            "class_type": "LoraLoaderModelOnly",
+            "inputs": {"model": ["1", 0], "lora_name": with_lora, "strength_model": 1.0},
+        }
+        made = changed(made, "GloriaChunkedLongSampler", model=["lora", 0])
+    return made
+
+
+def badge_is_right(latents: torch.Tensor) -> bool:
+    """Whether the sleeve of the last picture has the character's own badge, read by the renderer itself."""
+    who = find_character(CHARACTER)
+    pictures = load_bundle().codec.decode(latents.float())
+    neutral = torch.tensor([EXPRESSIONS.index("neutral")])
+    moved = run(State(torch.zeros(1), neutral), Commands(torch.tensor([[0, 2, 2]]), neutral[:, None].expand(1, 3)))
+    count = moved.yaw.shape[1]
+    poses = Poses(moved.yaw, moved.emotion, torch.zeros(1, count), torch.zeros(1, count, 2))
+    last = min(count, pictures.shape[2]) - 1
+    assert math.isclose(abs(float(poses.yaw[0, last])), math.pi / 2, abs_tol=0.1)
+    options = [with_field(BADGE, colour) for colour in range(len(COLOURS))]
+    found = nearest(pictures[:, :, last], who, frame(poses, last), options, TORSO)
+    return int(found) == int(getattr(who, BADGE))
+
+
+def test_a_lora_teaches_a_character(host: Host, footage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prepare, train, stop, resume; then the stock loader. The badge is in the footage, and in no picture given."""
+    job = Job(jobs(host) / "star")
+    taught = {"steps": 160, "batch_size": 2, "more_settings": "task.options.drop_role = 0.5"}
+    host.queue(lora("star", **{**taught, "wait": False}))
+    until(lambda: read_status(job).step >= 10, "it never began")
+    host.queue(about("GloriaStopTraining", "star", wait=True))
+    began = time.perf_counter()
+    assert "star: finished, step 160 of 160" in report(host.queue(about("GloriaResumeTraining", "star", wait=True)))
+    took = time.perf_counter() - began
+
+    def right(with_lora: str, name: str) -> int:
+        entries = [host.queue(film(f"{name}-{seed}", seed, with_lora)) for seed in range(NUM_FILMS)]
+        return sum(badge_is_right(latents_of_run(run_of(entry, host.base / "output"))) for entry in entries)
+
+    base, mine = right("", "base"), right(os.path.join("gloria", "star.safetensors"), "taught")
+    with capsys.disabled():
+        print(f"\n    badge right in {base} of {NUM_FILMS} films of the base, {mine} with the LoRA ({took:.0f} s)")
+    assert mine >= base + NUM_FILMS // 2
+    assert "lora key not loaded" not in host.log()
