@@ -222,5 +222,6 @@ def more_settings() -> io.Input:
         multiline=True,
         optional=True,
         tooltip="Every other setting of the trainer, a line each, such as optim.warmup_steps = 20 or "
-        "task.options.face_weight = 2.0; they come last and win. docs/training.md lists them. Empty is right for most.",
+        "task.options.face_weight = 2.0; they come last and win. config.toml in the job's folder lists them all with "
+        "their values. Empty is right for most.",
     )
