@@ -150,7 +150,7 @@ class BoardPage:
 
     def toast(self, text: str) -> None:
         """Wait for a message of the page."""
-        self.page.locator(".p-toast-message", has_text=text).first.wait_for(timeout=10_000)
+        self.page.locator(".p-toast-message, [data-testid=toast]", has_text=text).first.wait_for(timeout=10_000)
 
     def shoot(self, folder: Path, name: str) -> None:
         self.page.screenshot(path=str(folder / f"{self.stage.name}-{name}.png"))

@@ -110,6 +110,7 @@ def test_pictures_are_swapped_removed_and_brought_back(board: BoardPage, nano: d
     board.page.keyboard.press("Control+z")
     board.wait("s.views?.left")
     assert board.state() == swapped
+    board.page.wait_for_function("() => document.activeElement.dataset.slot === 'views.left'")  # of the new node
     board.page.wait_for_timeout(300)
     board.page.keyboard.press("Control+z")
     board.wait("s.global.crop")

@@ -1,6 +1,7 @@
 // @ts-check
 /** Puts a board on each node that has one. */
 
+import { on } from "../lib/dom.mjs";
 import { BoardView } from "./view.mjs";
 
 export const ANCHOR_SET = "GloriaAnchorSet";
@@ -11,8 +12,8 @@ const WIDTH_PX = 620;
 /** @type {[number, number]} what takes up the gap below a widget that is not there. */
 const NO_ROOM = [0, -4];
 
-/** The board's slot that had the focus, to give it back after the host's undo has made the nodes anew. */
-let focused = { node: "", slot: "" };
+/** The slot from which something was undone: the host makes its node anew, and it gets the focus back. */
+let undone = { node: "", slot: "" };
 
 /**
  * Give a new node its board. Its text is the widget `board`, which stays hidden.
@@ -34,7 +35,9 @@ export function addBoard(node, host) {
     view.refresh();
     giveFocusBack(node, view);
   });
-  view.element.addEventListener("focusin", () => (focused = { node: String(node.id), slot: view.current }));
+  on(view.element, "keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key)) undone = { node: String(node.id), slot: view.current };
+  });
   // Files that fall on the node beside its board; the host asks the node itself.
   node.onDragOver = (/** @type {DragEvent} */ event) => Boolean(event.dataTransfer?.types.includes("Files"));
   node.onDragDrop = (/** @type {DragEvent} */ event) => {
@@ -61,8 +64,8 @@ function after(object, name, then) {
 
 /** @param {any} node @param {BoardView} view */
 function giveFocusBack(node, view) {
-  if (focused.node !== String(node.id) || !focused.slot) return;
-  requestAnimationFrame(() => requestAnimationFrame(() => {
-    if (document.activeElement === document.body && view.element.isConnected) view.focus(focused.slot);
-  }));
+  if (undone.node !== String(node.id)) return;
+  const { slot } = undone;
+  undone = { node: "", slot: "" };
+  requestAnimationFrame(() => requestAnimationFrame(() => view.element.isConnected && view.focus(slot)));
 }
