@@ -352,7 +352,9 @@ def test_a_sheet_fills_the_board(board: BoardPage, nano: dict[str, str], tmp_pat
     board.page.locator(".gloria-fill").wait_for()
     for label in ("Columns of the sheet", "Rows of the sheet"):
         board.page.locator(f"[aria-label='{label}']").fill("4" if "Columns" in label else "1")
-    board.page.locator(".gloria-grid button").click()
+    with board.page.expect_response("**/gloria/board/fill"):
+        board.page.locator(".gloria-grid button").click()
+    board.page.wait_for_timeout(300)
     board.page.wait_for_function("document.querySelectorAll('.gloria-candidates [role=option]').length === 5")
     board.page.locator(".gloria-targets [role=option]", has_text="Happy").click()
     board.page.locator(".gloria-candidates [role=option]").nth(2).click()

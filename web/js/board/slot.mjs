@@ -42,7 +42,7 @@ export class SlotView {
     this.element.draggable = Boolean(entry && !origin);
     this.element.setAttribute("aria-label", labelOf(this.slot, { image: entry?.image, origin, look }));
     this.element.setAttribute("aria-description", hintOf(this.slot));
-    this.badge.textContent = origin ? "connected" : complaints(look).length ? "⚠" : "";
+    this.badge.textContent = origin ? "linked" : complaints(look).length ? "⚠" : "";
     this.frame.hidden = !source;
     if (!source) this.image.removeAttribute("src");
     else if (this.image.getAttribute("src") !== source) this.image.src = source;

@@ -49,7 +49,9 @@ export function titleOf(slot) {
 export function hintOf(slot) {
   const [group, name] = slot.split(".");
   if (group === "global") return "The whole scene at the video's size";
-  if (group === "views") return `The body, facing ${{ left: "left", right: "right" }[name] ?? `the ${name} side`} as the camera sees it`;
+  if (name === "front") return "The body from the front";
+  if (name === "back") return "The body from behind";
+  if (group === "views") return `The body, facing ${name} as the camera sees it`;
   return `The head, ${name}`;
 }
 
