@@ -161,6 +161,7 @@ def last_inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=2**53,
+            control_after_generate=False,  # another seed at each queue would be another training
             tooltip="Order of clips and noise. Another seed is another training of the same quality.",
         ),
         io.Int.Input(

@@ -16,19 +16,19 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ...gloria_core.data.task import FootageTask
 from ...gloria_core.errors import GloriaError
 from ...gloria_core.evaluate.pen import Pen
 from ...gloria_core.train import job as jobs
 from ...gloria_core.train.change import read_job, write_settings
 from ...gloria_core.train.job import Job
 from ...gloria_core.train.plot import loss_plot
-from ...gloria_core.train.start import load_task
 from ...gloria_core.train.status import JobStatus, job_events, read_status
 from ...gloria_core.train.view import NoJobError, all_jobs, find_job, job_name, job_view
 from .paths import training_folder
 from .progress import InterruptProcessingException, stop_if_interrupted
 from .training_check import check_file
-from .training_config import Wanted, listed_name, settings_text
+from .training_config import Wanted, listed_name, options_of_stages, settings_text
 
 EVENT = "gloria.training"
 """Name of our event; its fields are those of ``JobStatus``, and the node."""
@@ -75,13 +75,10 @@ def train(wanted: Wanted, *, wait: bool, num_processes: int, node_id: str) -> Fo
         InterruptProcessingException: the user has asked to stop; a checkpoint was made.
     """
     job = Job(training_folder() / job_name(wanted.name))
-    text = settings_text(wanted)
+    for options in options_of_stages(wanted):  # what is wrong with the footage is told before anything is written
+        FootageTask(**options)
     job.path.mkdir(parents=True, exist_ok=True)
-    is_new = write_settings(job, text)
-    for config in read_job(job):
-        load_task(
-            config.task.target, config.task.options
-        )  # tells what is wrong with the footage before anything starts
+    is_new = write_settings(job, settings_text(wanted))
     if is_new or read_status(job).state != "finished" or not wanted.file.is_file():
         free_memory()
         begin(job, num_processes)

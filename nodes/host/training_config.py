@@ -107,6 +107,12 @@ def settings(wanted: Wanted) -> TrainConfig:
     return _checked(from_table(_merged(_table(wanted), _more(wanted.more_settings))))
 
 
+def options_of_stages(wanted: Wanted) -> list[dict[str, Any]]:
+    """Return the ``[task.options]`` of each stage of a training; raises as `settings`."""
+    options, stages = settings(wanted).task.options, STAGES[wanted.stage]
+    return [options] if len(stages) == 1 else [{**options, "preset": preset} for _, preset, _ in stages]
+
+
 def settings_text(wanted: Wanted) -> str:
     """Return a training's settings as TOML, every default written out; raises as `settings`."""
     config = settings(wanted)

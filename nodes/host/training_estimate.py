@@ -11,7 +11,7 @@ from ...gloria_core.train.config import TrainConfig
 from ...gloria_core.train.estimate import ClipShape, Estimate, device_speed, estimate
 from ...gloria_core.train.shape import largest_shape
 from .paths import training_folder
-from .training_config import STAGES, Wanted, settings
+from .training_config import Wanted, options_of_stages, settings
 
 _TIGHT = 0.9
 """Share of the free memory from which on a training is called tight: the estimate itself is true to 15 %."""
@@ -27,9 +27,7 @@ def estimate_training(wanted: Wanted) -> tuple[Estimate, str]:
         GloriaError: a setting is wrong, or the footage was not prepared for this model.
     """
     config = settings(wanted)
-    _, preset, _ = STAGES[wanted.stage][-1]
-    task = replace(config.task, options={**config.task.options, "preset": preset})
-    config = replace(config, task=task)
+    config = replace(config, task=replace(config.task, options=options_of_stages(wanted)[-1]))
     model, shape = largest_shape(config)
     device = comfy.model_management.get_torch_device()
     with torch.inference_mode(False), torch.enable_grad():  # the host runs nodes without gradients
