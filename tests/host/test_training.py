@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from gloria_core.nano.bundle import load_bundle
+from gloria_core.nano.bundle import WEIGHTS_FILE, load_bundle
 from gloria_core.nano.characters import COLOURS, find_character
 from gloria_core.nano.recognise import TORSO, frame, nearest, with_field
 from gloria_core.nano.render import Poses
@@ -88,13 +88,13 @@ def jobs(host: Host) -> Path:
     return host.base / "output" / "gloria_training"
 
 
-def prompt(kind: str = "GloriaTrainLoRA", **inputs: Any) -> dict[str, Any]:
+def prompt(node: str = "GloriaTrainLoRA", /, **inputs: Any) -> dict[str, Any]:
     given = {"footage": "star", "resolution": "", "fps": 0.0, "longest_frames": 129, "shortest_frames": 17}
     links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
     return {
         "1": {"class_type": "GloriaNano", "inputs": {"attention": "as trained"}},
         "2": {"class_type": "GloriaPrepareDataset", "inputs": {**links, **given}},
-        "3": {"class_type": kind, "inputs": {"dataset": ["2", 0], **inputs}},
+        "3": {"class_type": node, "inputs": {"dataset": ["2", 0], **inputs}},
     }
 
 
@@ -331,9 +331,7 @@ def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
         with pytest.raises(PromptError) as problem:
             host.queue(lora("begun", **{**SHORT, **changes}))
         assert told in str(problem.value)
-    shutil.copy2(
-        load_bundle.__globals__["WEIGHTS_FILE"], host.base / "models" / "diffusion_models" / "other.safetensors"
-    )
+    shutil.copy2(WEIGHTS_FILE, host.base / "models" / "diffusion_models" / "other.safetensors")
     with pytest.raises(PromptError, match=r"was begun with task\.options\.weights"):
         host.queue(lora("begun", **{**SHORT, "weights": "other.safetensors"}))
     host.queue(lora("busy", **{**ENDLESS, "wait": False}))
