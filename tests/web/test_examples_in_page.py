@@ -17,6 +17,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 EXAMPLES = {
     "Gloria - a minute of one character": "gloria_minute",
     "Gloria - single clip with the stock KSampler": "gloria_single_clip",
+    "Gloria - ten minutes that cannot be lost": "gloria_ten_minutes",
+    "Gloria - take a chunk again": "gloria_take_again",
+    "Gloria - direct over time": "gloria_direct",
+    "Gloria - continue a video": "gloria_continue",
     "Gloria - Wan2.1 speaks with FantasyTalking": "wan21_fantasytalking",
     "Gloria - Wan2.1 speaks with InfiniteTalk": "wan21_infinitetalk",
     "Gloria - Wan2.1 in four steps with lightx2v": "wan21_lightx2v",
