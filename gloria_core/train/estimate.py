@@ -292,7 +292,7 @@ class _FusedAttention:
         low_precision: bool = True,
         transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:
-        made: Tensor = _Fused.apply(self, q, k, v)  # type: ignore[no-untyped-call]
+        made: Tensor = _Fused.apply(self, q, k, v)
         return made
 
 

@@ -142,8 +142,9 @@ def check_alike(batch: TrainBatch, world: World, *, passes_apart: bool) -> None:
     if not torch.equal(low, high):
         raise UnlikeBatchesError(
             "The processes drew batches of different kinds (with and without sound, or, in the cached mode, with "
-            "different numbers of anchor sizes or prefixes); with run.parallel = 'shard' they would wait for each other "
-            "for ever. Train with joint attention (task.options.attention = 'joint'), or with run.parallel = 'replicate'."
+            "different numbers of anchor sizes or prefixes); with run.parallel = 'shard' they would wait for each "
+            "other for ever. Train with joint attention (task.options.attention = 'joint'), or with run.parallel = "
+            "'replicate'."
         )
 
 
