@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from .host.api import io, ui
-from .host.training import Followed, train
+from .host.training import train
 from .host.training_config import Wanted
 from .host.training_estimate import estimate_training
 from .sockets import Dataset
@@ -18,29 +18,7 @@ from .train_inputs import (
     more_settings,
     size_inputs,
 )
-
-CATEGORY = "Gloria/training"
-
-
-def job_outputs(file: str) -> list[io.Output]:
-    """Return the outputs of the nodes that show a training."""
-    return [
-        io.String.Output(display_name="job", tooltip="The training's name, for Watch, Stop and Resume."),
-        io.String.Output(
-            display_name=file, tooltip="What it has written, as the loaders list it; empty before the end."
-        ),
-        io.Image.Output(display_name="plot", tooltip="The loss over the steps, and the held-out loss."),
-        io.Image.Output(display_name="samples", tooltip="The latest sheet: true frames above what the model makes."),
-        io.String.Output(display_name="report", tooltip="How it stands, in words."),
-    ]
-
-
-def told(followed: Followed, node: type[io.ComfyNode]) -> io.NodeOutput:
-    """Return what a node gives that shows a training; the page keeps it, so that a reload shows it again."""
-    shown: dict[str, Any] = ui.PreviewText(followed.report).as_dict()
-    pictures = [ui.PreviewImage(image, cls=node).as_dict()["images"] for image in (followed.plot, followed.sheet)]
-    shown |= {"images": [entry for entries in pictures for entry in entries], "gloria_training": [followed.view]}
-    return io.NodeOutput(followed.job.name, followed.file, followed.plot, followed.sheet, followed.report, ui=shown)
+from .train_shown import CATEGORY, job_outputs, told
 
 
 class _Training(io.ComfyNode):

@@ -6,8 +6,6 @@ from .host.paths import model_files
 from .host.training_config import BASES, CHECKPOINTING, KINDS, LAYERS, OPTIMISERS, STAGES
 from .sockets import GloriaDataset
 
-_FULL_BASE = BASES[0]
-
 
 def first_inputs() -> list[io.Input]:
     """Return what is trained on, and what is trained."""
@@ -148,6 +146,10 @@ def memory_inputs() -> list[io.Input]:
 
 def last_inputs() -> list[io.Input]:
     """Return how it is optimised, what is written, and all else."""
+    return [*_optimiser_inputs(), *_written_inputs(), *_end_inputs()]
+
+
+def _optimiser_inputs() -> list[io.Input]:
     return [
         io.Combo.Input(
             "optimiser",
@@ -164,6 +166,11 @@ def last_inputs() -> list[io.Input]:
             control_after_generate=False,  # another seed at each queue would be another training
             tooltip="Order of clips and noise. Another seed is another training of the same quality.",
         ),
+    ]
+
+
+def _written_inputs() -> list[io.Input]:
+    return [
         io.Int.Input(
             "sample_every",
             default=250,
@@ -195,6 +202,11 @@ def last_inputs() -> list[io.Input]:
             default="",
             tooltip="A name for people, written into the file and shown by LoRA managers. Empty takes the job's.",
         ),
+    ]
+
+
+def _end_inputs() -> list[io.Input]:
+    return [
         io.Boolean.Input(
             "wait",
             default=True,

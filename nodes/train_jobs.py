@@ -4,7 +4,7 @@ import time
 
 from .host.api import io, ui
 from .host.training import begin, follow, free_memory, named, shown, stop
-from .train import CATEGORY, job_outputs, told
+from .train_shown import CATEGORY, job_outputs, told
 
 
 def _job_input() -> io.Input:
