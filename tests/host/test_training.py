@@ -27,7 +27,7 @@ from gloria_core.train.status import job_events, read_status
 from gloria_core.types import EXPRESSIONS
 from launch.client import Client, PromptError
 from tests.core.data.footage import write_folder
-from tests.host.workflows import changed, latents_of_run, minute, run_of
+from tests.host.workflows import changed, latents_of_run, minute, run_of, shipped
 
 if TYPE_CHECKING:
     from conftest import Host, HostStarter
@@ -160,6 +160,17 @@ def test_a_training_is_followed_to_its_end_and_answers_when_it_is_finished(host:
     more = host.queue(lora("short", **{**SHORT, "steps": 4}))
     assert report(more).startswith("short: finished, step 4 of 4")
     assert steps_of(Job(jobs(host) / "short")) == [1, 2, 3, 4]
+
+
+def test_the_shipped_example_trains(host: Host, star: Path) -> None:
+    folder = host.base / "input" / "my-character"
+    shutil.copytree(star, folder, dirs_exist_ok=True)
+    quick = changed(shipped("gloria_train_lora"), "GloriaTrainLoRA", steps=2, sample_every=2, job="example")
+    entry = host.queue(quick)
+    assert "example: finished, step 2 of 2" in entry["outputs"]["5"]["text"][0]
+    assert "No problems." in entry["outputs"]["2"]["text"][0]
+    assert "will do" in entry["outputs"]["4"]["text"][0]
+    assert [len(entry["outputs"][node]["images"]) for node in ("6", "7")] == [1, 1]
 
 
 def test_a_whole_model_is_trained_in_stages(host: Host, footage: Path) -> None:
@@ -331,6 +342,7 @@ def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
         with pytest.raises(PromptError) as problem:
             host.queue(lora("begun", **{**SHORT, **changes}))
         assert told in str(problem.value)
+    (host.base / "models" / "diffusion_models").mkdir(parents=True, exist_ok=True)
     shutil.copy2(WEIGHTS_FILE, host.base / "models" / "diffusion_models" / "other.safetensors")
     with pytest.raises(PromptError, match=r"was begun with task\.options\.weights"):
         host.queue(lora("begun", **{**SHORT, "weights": "other.safetensors"}))
