@@ -28,7 +28,7 @@ from ...gloria_core.train.view import NoJobError, all_jobs, find_job, job_name, 
 from .paths import training_folder
 from .progress import InterruptProcessingException, stop_if_interrupted
 from .training_check import check_file
-from .training_config import Wanted, listed_name, options_of_stages, settings_text
+from .training_config import Wanted, check_startable, listed_name, options_of_stages, settings_text
 
 EVENT = "gloria.training"
 """Name of our event; its fields are those of ``JobStatus``, and the node."""
@@ -107,10 +107,12 @@ def begin(job: Job, num_processes: int = 1) -> None:
     The memory of the host's models is to be freed before, see `free_memory`.
 
     Raises:
-        GloriaError: the process ended at once, with its own sentence.
+        GloriaError: its settings are not for a node to start, or the process ended at once, with its own sentence.
     """
     if job.is_running:
         return
+    for config in read_job(job):
+        check_startable(config)
     since = len(job_events(job))
     child = jobs.start(job, num_processes=num_processes)
     threading.Thread(target=child.wait, name=f"training {job.name}", daemon=True).start()  # so that no dead child stays

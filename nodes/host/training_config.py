@@ -13,6 +13,7 @@ import folder_paths
 
 from ...gloria_core.checkpoint import inspect
 from ...gloria_core.errors import ConfigError
+from ...gloria_core.runs.places import is_inside
 from ...gloria_core.tables import one_of
 from ...gloria_core.train.config import TrainConfig, from_table
 from ...gloria_core.train.view import job_name
@@ -126,6 +127,32 @@ def settings_text(wanted: Wanted) -> str:
     return config.to_toml() + "".join(parts)
 
 
+def check_startable(config: TrainConfig) -> None:
+    """Raise ConfigError where a node or an address may not start a job with these settings.
+
+    A job's folder may have been sent here by somebody: only our own task and optimisers are run, and nothing is written
+    outside of the output folder.
+    """
+    task, kind = config.task, config.optim.kind
+    if task.target != _TASK or task.options.get("decoder", "") not in ("", _NANO_DECODER):
+        raise ConfigError(
+            f"This job trains {task.target!r}, which is not for nodes to start; start it from a command line: "
+            "python -m gloria_core.train JOB."
+        )
+    if "." in kind and not _OPTIMISER.fullmatch(kind):
+        raise ConfigError(
+            f"optim.kind is {kind!r}; from a node it may be one of torch.optim or torchao.optim, such as "
+            f"{OPTIMISERS['AdamW, 8 bit (torchao)']!r}."
+        )
+    root, run = Path(folder_paths.get_output_directory()), config.run
+    for setting, path in (("output.file", Path(run.out) / config.output.file), ("run.init_from", Path(run.init_from))):
+        if str(path) != "." and not is_inside(path, root):
+            raise ConfigError(
+                f"{setting} leads out of ComfyUI's output folder, which a node does not do; start the job from a "
+                "command line: python -m gloria_core.train JOB."
+            )
+
+
 def listed_name(file: Path) -> str:
     """Return the name by which the host's loaders list a file that a training has written."""
     return os.path.join(file.parent.name, file.name)
@@ -223,16 +250,12 @@ def _has(table: Any, setting: str) -> bool:  # noqa: ANN401 - whatever TOML says
 
 
 def _checked(config: TrainConfig) -> TrainConfig:
-    """Keep an optimiser's name to optimisers, and a start to the jobs beside this one."""
-    kind, start = config.optim.kind, config.run.init_from
-    if "." in kind and not _OPTIMISER.fullmatch(kind):
-        raise ConfigError(
-            f"optim.kind is {kind!r}; from a node it may be one of torch.optim or torchao.optim, such as "
-            f"{OPTIMISERS['AdamW, 8 bit (torchao)']!r}."
-        )
-    if not start:
-        return config
-    return replace(config, run=replace(config.run, init_from=str(training_folder() / job_name(start))))
+    """Keep a start to the jobs beside this one, and check the rest."""
+    if config.run.init_from:
+        start = training_folder() / job_name(config.run.init_from)
+        config = replace(config, run=replace(config.run, init_from=str(start)))
+    check_startable(config)
+    return config
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from gloria_core.nano.characters import COLOURS, find_character
 from gloria_core.nano.recognise import TORSO, frame, nearest, with_field
 from gloria_core.nano.render import Poses
 from gloria_core.nano.timeline import Commands, State, run
+from gloria_core.tables import write_toml
+from gloria_core.train.config import from_table
 from gloria_core.train.job import Job
 from gloria_core.train.status import job_events, read_status
 from gloria_core.types import EXPRESSIONS
@@ -349,6 +351,33 @@ def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
     host.queue(lora("busy", **{**ENDLESS, "wait": False}))
     with pytest.raises(PromptError, match="is being trained with other settings"):
         host.queue(lora("busy", **{**ENDLESS, "seed": 5, "wait": False}))
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("task", {"target": "os:system"}),
+        ("task", {"target": "gloria_core.data.task:FootageTask", "options": {"decoder": "os:getcwd"}}),
+        ("optim", {"kind": "subprocess.Popen"}),
+        ("output", {"file": "/elsewhere/x"}),
+        ("output", {"file": "../../../x"}),
+        ("run", {"total_steps": 1, "init_from": "/elsewhere/x"}),
+    ],
+)
+def test_a_job_that_somebody_has_sent_here_runs_nothing_of_theirs(
+    host: Host, section: str, changes: dict[str, Any]
+) -> None:
+    told = {"run": {"total_steps": 1}, "task": {"target": "gloria_core.data.task:FootageTask"}} | {section: changes}
+    job = Job(jobs(host) / "sent")
+    job.path.mkdir(parents=True, exist_ok=True)
+    job.config.write_text(write_toml(from_table(told)), encoding="utf-8")
+    for ask_for in (
+        lambda: host.queue(about("GloriaResumeTraining", "sent", wait=False)),
+        lambda: host.client.post("/gloria/training/sent/resume", {}),
+    ):
+        with pytest.raises(PromptError, match=r"command line|one of torch"):
+            ask_for()
+    assert not job.log.exists(), "nothing was started"
 
 
 @pytest.mark.parametrize("kind", ["GloriaWatchTraining", "GloriaStopTraining", "GloriaResumeTraining"])
