@@ -29,7 +29,8 @@ POLL_SECONDS = 0.25
 
 PACK_NAME = "gloria"
 PACK_PARTS = (
-    "__init__.py", "gloria_core", "nodes", "web", "example_workflows", "requirements.txt", "pyproject.toml", "LICENSE",
+    "__init__.py", "gloria_core", "nodes", "web", "locales", "example_workflows", "requirements.txt", "pyproject.toml",
+    "LICENSE",
 )  # fmt: skip
 """What a published pack consists of."""
 
