@@ -209,7 +209,7 @@ class OptimConfig:
     """Momentum of Muon."""
     muon_steps: int = 5
     """Newton-Schulz iterations of Muon."""
-    muon_params: tuple[str, ...] = ("dit.*blocks.*.weight",)
+    muon_params: tuple[str, ...] = ("dit.*blocks.*",)
     """Name patterns of the matrices that Muon takes; only tensors of two dimensions are taken."""
     warmup_steps: int = 100
     """Steps over which the rate rises linearly from 0."""
