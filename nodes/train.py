@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from .host.api import io, ui
-from .host.training import train
+from .host.training import say, train
 from .host.training_config import Wanted
 from .host.training_estimate import estimate_training
 from .sockets import Dataset
@@ -149,6 +149,7 @@ class EstimateTraining(io.ComfyNode):
         full = given["kind"] == "full"
         adapter = {"kind": given["kind"], "preset": given["layers"], "rank": given["rank"]}
         found, report = estimate_training(_wanted(given, {"kind": "full"} if full else adapter))
+        say(report, str(cls.hidden.unique_id))
         return io.NodeOutput(report, found.device / 1e9, found.seconds or 0.0, ui=ui.PreviewText(report))
 
 

@@ -3,7 +3,7 @@
 import time
 
 from .host.api import io, ui
-from .host.training import begin, follow, free_memory, named, shown, stop
+from .host.training import begin, follow, free_memory, named, say, shown, stop
 from .train_shown import CATEGORY, job_outputs, told
 
 
@@ -78,6 +78,7 @@ class StopTraining(io.ComfyNode):
                 io.String.Output(display_name="job", tooltip="The training's name, for Resume."),
                 io.String.Output(display_name="report", tooltip="What was done, in words."),
             ],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -91,6 +92,7 @@ class StopTraining(io.ComfyNode):
         """Stop the training."""
         found = named(job)
         report = stop(found, wait=wait)
+        say(report, str(cls.hidden.unique_id))
         return io.NodeOutput(found.name, report, ui=ui.PreviewText(report))
 
 

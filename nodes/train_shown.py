@@ -3,7 +3,7 @@
 from typing import Any
 
 from .host.api import io, ui
-from .host.training import Followed
+from .host.training import Followed, say
 
 CATEGORY = "Gloria/training"
 """Where the nodes are listed."""
@@ -24,6 +24,7 @@ def job_outputs(file: str) -> list[io.Output]:
 
 def told(followed: Followed, node: type[io.ComfyNode]) -> io.NodeOutput:
     """Return what a node gives that shows a training; the page keeps it, so that a reload shows it again."""
+    say(followed.report, str(node.hidden.unique_id))
     shown: dict[str, Any] = ui.PreviewText(followed.report).as_dict()
     pictures = [ui.PreviewImage(image, cls=node).as_dict()["images"] for image in (followed.plot, followed.sheet)]
     shown |= {"images": [entry for entries in pictures for entry in entries], "gloria_training": [followed.view]}

@@ -184,6 +184,11 @@ def shown(job: Job, *, fails: bool = False) -> Followed:
     return Followed(job, status, view, file, _as_image(plot), _as_image(sheet), "\n".join(lines))
 
 
+def say(report: str, node_id: str) -> None:
+    """Show a text on a node of the page."""
+    PromptServer.instance.send_progress_text(report, node_id, PromptServer.instance.client_id)
+
+
 class _Watch:
     """Tells the page and the queue's clients how a job stands, and heeds the user's wish to stop."""
 
@@ -228,7 +233,7 @@ class _Watch:
         server = PromptServer.instance
         view = job_view(self.job, Path(folder_paths.get_output_directory()))
         server.send_sync(EVENT, {"node": self.node_id, **view}, server.client_id)
-        server.send_progress_text(status.told(), self.node_id, server.client_id)
+        say(status.told(), self.node_id)
 
 
 def _latest_sheet(job: Job, status: JobStatus) -> Image.Image:

@@ -10,117 +10,44 @@ import signal
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from gloria_core.nano.bundle import WEIGHTS_FILE, load_bundle
+from gloria_core.nano.bundle import load_bundle
 from gloria_core.nano.characters import COLOURS, find_character
 from gloria_core.nano.recognise import TORSO, frame, nearest, with_field
 from gloria_core.nano.render import Poses
 from gloria_core.nano.timeline import Commands, State, run
-from gloria_core.tables import write_toml
-from gloria_core.train.config import from_table
 from gloria_core.train.job import Job
 from gloria_core.train.status import job_events, read_status
 from gloria_core.types import EXPRESSIONS
 from launch.client import Client, PromptError
-from tests.core.data.footage import write_folder
+from tests.host.trainings import (
+    CHARACTER,
+    ENDLESS,
+    LORA,
+    SHORT,
+    about,
+    jobs,
+    lora,
+    prompt,
+    report,
+    steps_of,
+    until,
+    with_footage,
+)
 from tests.host.workflows import changed, latents_of_run, minute, run_of, shipped
 
 if TYPE_CHECKING:
     from conftest import Host, HostStarter
 
-pytestmark = [pytest.mark.host, pytest.mark.slow]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("_trainings_end")]
 
-PATIENCE_S = 240
-CHARACTER, BADGE = "4711", "left_badge"
+BADGE = "left_badge"
 NUM_FILMS = 6
-LORA = {
-    "weights": "gloria-nano (bundled)", "kind": "lora", "layers": "character", "rank": 16, "steps": 40,
-    "learning_rate": 2e-3, "stage": "character", "batch_size": 1, "frames": 0, "checkpointing": "off",
-    "base_precision": "as is", "swap_blocks": 0, "optimiser": "AdamW", "seed": 0, "sample_every": 0, "save_every": 0,
-    "held_out": 0.0, "title": "", "wait": True, "more_settings": "",
-}  # fmt: skip
-SHORT = {
-    "steps": 3,
-    "save_every": 1,
-    "sample_every": 2,
-    "rank": 2,
-    "layers": "identity",
-    "more_settings": "log.log_every = 1",
-}
-ENDLESS = {"steps": 100_000, "save_every": 2, "rank": 2, "layers": "identity", "more_settings": "log.log_every = 1"}
-
-
-@pytest.fixture(scope="module")
-def star(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Footage of one new character."""
-    folder = tmp_path_factory.mktemp("footage") / "star"
-    write_folder(folder, CHARACTER, num_takes=3, num_chunks=6)
-    return folder
-
-
-@pytest.fixture
-def footage(host: Host, star: Path) -> Path:
-    """Footage of one new character in the host's input folder, where it stays as it is."""
-    return with_footage(host, star)
-
-
-def with_footage(host: Host, footage: Path) -> Path:
-    folder = host.base / "input" / "star"
-    if not folder.is_dir():
-        folder.parent.mkdir(exist_ok=True)
-        shutil.copytree(footage, folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _all_ended(host: Host) -> Iterator[None]:
-    """No training outlives its test."""
-    yield
-    for config in jobs(host).glob("*/config.toml"):
-        Job(config.parent).kill()
-
-
-def jobs(host: Host) -> Path:
-    return host.base / "output" / "gloria_training"
-
-
-def prompt(node: str = "GloriaTrainLoRA", /, **inputs: Any) -> dict[str, Any]:
-    given = {"footage": "star", "resolution": "", "fps": 0.0, "longest_frames": 129, "shortest_frames": 17}
-    links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
-    return {
-        "1": {"class_type": "GloriaNano", "inputs": {"attention": "as trained"}},
-        "2": {"class_type": "GloriaPrepareDataset", "inputs": {**links, **given}},
-        "3": {"class_type": node, "inputs": {"dataset": ["2", 0], **inputs}},
-    }
-
-
-def lora(job: str, **inputs: Any) -> dict[str, Any]:
-    return prompt(job=job, **{**LORA, **inputs})
-
-
-def about(kind: str, job: str, **inputs: Any) -> dict[str, Any]:
-    return {"3": {"class_type": kind, "inputs": {"job": job, **inputs}}}
-
-
-def report(entry: dict[str, Any]) -> str:
-    return entry["outputs"]["3"]["text"][0]
-
-
-def until(met: Callable[[], object], what: str) -> None:
-    patience = time.monotonic() + PATIENCE_S
-    while not met():
-        assert time.monotonic() < patience, what
-        time.sleep(0.1)
-
-
-def steps_of(job: Job) -> list[int]:
-    return [event["step"] for event in job_events(job) if event["event"] == "train"]
 
 
 def ask(host: Host, path: str) -> bytes:
@@ -290,118 +217,6 @@ def _ended_by(_kind: type[Exception], client: Client, graph: dict[str, Any]) -> 
         client.run(graph)
     except (PromptError, ConnectionError):
         return
-
-
-@pytest.mark.parametrize(
-    ("inputs", "told"),
-    [
-        ({"job": "../out"}, "The job is called '../out'"),
-        ({"job": ""}, "The job is called ''"),
-        ({"job": "cache"}, "where the prepared footage lies"),
-        ({"job": "con"}, "The job is called 'con'"),
-        ({"weights": "nowhere.safetensors"}, "There is no file 'nowhere.safetensors'"),
-        ({"more_settings": "optim.warmup_stpes = 3"}, "did you mean optim.warmup_steps?"),
-        ({"more_settings": "task.options.batch_sze = 3"}, "did you mean task.options.batch_size?"),
-        ({"more_settings": "method.kind = 'dora'"}, "Use 'lora' with a higher rank"),
-        ({"more_settings": "method.rank = 0"}, "method.rank is 0; it must be 1 or more"),
-        ({"more_settings": "optim.lr = fast"}, "'more_settings' cannot be read"),
-        ({"more_settings": "run.out = '/elsewhere'"}, "has run.out, which the node itself sets"),
-        ({"more_settings": "output.file = '/elsewhere/x'"}, "has output.file, which the node itself sets"),
-        ({"more_settings": "task.target = 'os:system'"}, "has task.target, which the node itself sets"),
-        ({"more_settings": "task.options.decoder = 'os:getcwd'"}, "has task.options.decoder"),
-        ({"more_settings": "optim.kind = 'subprocess.Popen'"}, "may be one of torch.optim or torchao.optim"),
-        ({"more_settings": "run.init_from = '../../secret'"}, "The job is called '../../secret'"),
-        ({"more_settings": "optim = 3"}, "optim is 3; it must be a table of settings"),
-        ({"more_settings": "task.options.held_out_ids = ['nobody']"}, "'nobody', which is no clip"),
-        ({"frames": 32}, "use 29 or 33"),
-        ({"frames": 1025}, "No clip can be trained on"),
-        ({"base_precision": "fp8"}, "set memory.checkpointing to 'blocks'"),
-        ({"checkpointing": "blocks", "swap_blocks": 99, "steps": 1}, "use at most that"),
-    ],
-)
-def test_bad_input_is_answered_in_a_sentence(host: Host, footage: Path, inputs: dict[str, Any], told: str) -> None:
-    with pytest.raises(PromptError) as problem:
-        host.queue(lora(**{"job": "bad", "rank": 2, **inputs}))
-    assert told in str(problem.value)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "told"), [({"rank": 0}, "rank"), ({"steps": 0}, "steps"), ({"kind": "dora"}, "kind")]
-)
-def test_what_a_widget_cannot_hold_is_refused(host: Host, footage: Path, inputs: dict[str, Any], told: str) -> None:
-    with pytest.raises(PromptError, match=told):
-        host.queue(lora("bad", **inputs))
-
-
-def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
-    host.queue(lora("begun", **SHORT))
-    for changes, told in (
-        ({"rank": 4}, "was begun with method.rank = 2, and now has 4"),
-        ({"kind": "loha"}, "was begun with method.kind = 'lora'"),
-        ({"steps": 2}, "has done 3 steps"),
-        ({"stage": "stages I to III"}, "was begun with one stage"),
-    ):
-        with pytest.raises(PromptError) as problem:
-            host.queue(lora("begun", **{**SHORT, **changes}))
-        assert told in str(problem.value)
-    (host.base / "models" / "diffusion_models").mkdir(parents=True, exist_ok=True)
-    shutil.copy2(WEIGHTS_FILE, host.base / "models" / "diffusion_models" / "other.safetensors")
-    with pytest.raises(PromptError, match=r"was begun with task\.options\.weights"):
-        host.queue(lora("begun", **{**SHORT, "weights": "other.safetensors"}))
-    host.queue(lora("busy", **{**ENDLESS, "wait": False}))
-    with pytest.raises(PromptError, match="is being trained with other settings"):
-        host.queue(lora("busy", **{**ENDLESS, "seed": 5, "wait": False}))
-
-
-@pytest.mark.parametrize(
-    ("section", "changes"),
-    [
-        ("task", {"target": "os:system"}),
-        ("task", {"target": "gloria_core.data.task:FootageTask", "options": {"decoder": "os:getcwd"}}),
-        ("optim", {"kind": "subprocess.Popen"}),
-        ("output", {"file": "/elsewhere/x"}),
-        ("output", {"file": "../../../x"}),
-        ("run", {"total_steps": 1, "init_from": "/elsewhere/x"}),
-    ],
-)
-def test_a_job_that_somebody_has_sent_here_runs_nothing_of_theirs(
-    host: Host, section: str, changes: dict[str, Any]
-) -> None:
-    told = {"run": {"total_steps": 1}, "task": {"target": "gloria_core.data.task:FootageTask"}} | {section: changes}
-    job = Job(jobs(host) / "sent")
-    job.path.mkdir(parents=True, exist_ok=True)
-    job.config.write_text(write_toml(from_table(told)), encoding="utf-8")
-    for ask_for in (
-        lambda: host.queue(about("GloriaResumeTraining", "sent", wait=False)),
-        lambda: host.client.post("/gloria/training/sent/resume", {}),
-    ):
-        with pytest.raises(PromptError, match=r"command line|one of torch"):
-            ask_for()
-    assert not job.log.exists(), "nothing was started"
-
-
-@pytest.mark.parametrize("kind", ["GloriaWatchTraining", "GloriaStopTraining", "GloriaResumeTraining"])
-@pytest.mark.parametrize(
-    ("job", "told"), [("nobody", "There is no training called 'nobody'"), ("../x", "The job is called")]
-)
-def test_nodes_name_a_job_that_is_not_there(host: Host, kind: str, job: str, told: str) -> None:
-    with pytest.raises(PromptError, match=told):
-        host.queue(about(kind, job, wait=False))
-
-
-def test_what_was_not_prepared_is_said(host: Host, footage: Path) -> None:
-    graph = lora("unprepared", **SHORT)
-    host.queue(graph)
-    shutil.rmtree(jobs(host) / "cache")
-    (footage / "take-2.txt").write_text("changed since", encoding="utf-8")
-    try:
-        graph["2"]["inputs"]["footage"] = "nowhere"
-        with pytest.raises(PromptError, match="There is no footage 'nowhere'"):
-            host.queue(graph)
-        with pytest.raises(PromptError):
-            host.client.run({"3": {"class_type": "GloriaTrainLoRA", "inputs": {**LORA, "job": "no-dataset"}}})
-    finally:
-        (footage / "take-2.txt").unlink()
 
 
 def film(name: str, seed: int, with_lora: str) -> dict[str, Any]:
