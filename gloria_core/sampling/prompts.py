@@ -117,10 +117,16 @@ def cue_starts(
     return tuple(starts)
 
 
+_MOST_TOLD = 3
+
+
 def lost_cues(
     cues: Sequence[PromptCue], chunks: Sequence[Chunk], fps: float, snap: Snap | str = Snap.NEAREST
 ) -> tuple[str, ...]:
-    """Return a sentence for each cue that is never seen, because of the next cue or because the video ends."""
+    """Return a sentence for each cue that is never seen, because of the next cue or because the video ends.
+
+    Beyond three, the first two are told and the others counted.
+    """
     bounds = boundaries_s(chunks, fps)
     changes = ", ".join(clock(s) for s in bounds[:5]) + (", ..." if len(bounds) > 5 else "")
     starts = cue_starts(cues, chunks, fps, snap)
@@ -132,11 +138,15 @@ def lost_cues(
             return f"the last chunk begins at {clock(bounds[-2])}, and a prompt can change only where a chunk begins."
         return f"a prompt can change only where a chunk begins ({changes}), and another one takes its chunk."
 
-    return tuple(
-        f'The prompt at {clock(cue.start_s)} ("{cue.text}") is never seen: {reason(index)}'
-        for index, cue in enumerate(cues)
-        if starts[index] is None
-    )
+    lost = [index for index, start in enumerate(starts) if start is None]
+    shown = lost if len(lost) <= _MOST_TOLD else lost[: _MOST_TOLD - 1]
+    told = [
+        f'The prompt at {clock(cues[index].start_s)} ("{cues[index].text}") is never seen: {reason(index)}'
+        for index in shown
+    ]
+    if len(shown) < len(lost):
+        told.append(f"{len(lost) - len(shown)} more prompts, up to {clock(cues[lost[-1]].start_s)}, are never seen.")
+    return tuple(told)
 
 
 def clock(seconds: float) -> str:

@@ -217,3 +217,10 @@ def test_late_cues_of_the_last_chunk_are_told() -> None:
 def test_an_unknown_snap_is_refused() -> None:
     with pytest.raises(PlanError, match="'soon'; use one of: nearest, early, late"):
         prompt_for_chunk(parse("a"), CHUNKS[0], FPS, "soon")
+
+
+def test_many_lost_prompts_are_counted() -> None:
+    schedule = "0:00 a\n" + "\n".join(f"1:{second:02} b" for second in range(10))
+    told = lost_cues(parse(schedule), CHUNKS, FPS)
+    assert len(told) == 3
+    assert told[-1] == "8 more prompts, up to 1:09, are never seen."
