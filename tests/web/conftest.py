@@ -144,10 +144,23 @@ class Stage:
     shown: ComfyPage
 
 
-@pytest.fixture(scope="module", params=SETUPS)
-def stage(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Stage]:
-    """One page for each frontend and each way of drawing nodes."""
+@contextmanager
+def _staged(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Stage]:
     frontend, renderer = request.param.split("-")
     host = request.getfixturevalue("newest_host" if frontend == "newest" else "_one_host")
     with opened(browser, host, vue=RENDERERS[renderer]) as shown:
         yield Stage(request.param, host, shown)
+
+
+@pytest.fixture(scope="module", params=SETUPS)
+def stage(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Stage]:
+    """One page for each frontend and each way of drawing nodes."""
+    with _staged(request, browser) as staged:
+        yield staged
+
+
+@pytest.fixture(params=SETUPS)
+def fresh_stage(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Stage]:
+    """The same with a page of its own for every test."""
+    with _staged(request, browser) as staged:
+        yield staged

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import ComfyPage, Host
+    from conftest import ComfyPage, Host, Stage
     from playwright.sync_api import Page
 
 pytestmark = [pytest.mark.host, pytest.mark.web]
@@ -54,6 +54,22 @@ SHOW = """place => { // the timeline into the middle of the page
     view.offset[1] += (350 - box.y) / view.scale;
     app.canvas.setDirty(true, true);
 }"""
+
+
+@pytest.fixture
+def comfy_page(fresh_stage: Stage) -> ComfyPage:
+    return fresh_stage.shown
+
+
+@pytest.fixture
+def host(fresh_stage: Stage) -> Host:
+    return fresh_stage.host
+
+
+@pytest.fixture
+def run(fresh_stage: Stage) -> str:
+    """A name that the other set-ups on the same host do not use."""
+    return f"timeline-{fresh_stage.name}"
 
 
 def example(run: str) -> dict[str, Any]:
@@ -103,8 +119,10 @@ def choose(page: Page, chunk: int, label: str) -> None:
     page.wait_for_timeout(300)
 
 
-def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPage, host: Host, tmp_path: Path) -> None:
-    page = opened(comfy_page, "timeline")
+def test_chunks_are_sampled_played_and_there_after_a_reload(
+    comfy_page: ComfyPage, host: Host, run: str, tmp_path: Path
+) -> None:
+    page = opened(comfy_page, run)
     assert page.evaluate("states()") == []
     page.evaluate(FOLLOW, 0)
     queue(page)
@@ -112,7 +130,7 @@ def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPag
     assert heard[0] == ["waiting"] * NUM_CHUNKS
     assert ["done", "sampling", "waiting", "waiting"] in heard
     assert heard[-1] == ["done"] * NUM_CHUNKS
-    story = json.loads((host.base / "output" / "gloria_runs" / "timeline" / "run.json").read_text())
+    story = json.loads((host.base / "output" / "gloria_runs" / run / "run.json").read_text())
 
     cell = page.locator(".gloria-cell").nth(1)
     cell.hover()
@@ -127,7 +145,7 @@ def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPag
 
     cell.click()
     page.wait_for_function("() => timeline().querySelector('video').readyState >= 2", timeout=20_000)
-    assert "/gloria/runs/timeline/chunks/2?" in page.evaluate("timeline().querySelector('video').src")
+    assert f"/gloria/runs/{run}/chunks/2?" in page.evaluate("timeline().querySelector('video').src")
     assert abs(page.evaluate("timeline().querySelector('video').duration") - 1.25) < 0.1
     page.screenshot(path=str(tmp_path / "player.png"))
     cell.press("Escape")
@@ -137,7 +155,7 @@ def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPag
     saved = page.evaluate("app.graph.serialize()")
     page.reload()
     page.wait_for_function("() => window.app?.extensionManager?.workflow?.activeWorkflow", timeout=90_000)
-    opened(comfy_page, "timeline", saved)
+    opened(comfy_page, run, saved)
     page.wait_for_function(f"() => states().length === {NUM_CHUNKS}")
     assert page.evaluate("states()") == ["done"] * NUM_CHUNKS
     assert page.evaluate("cells().every(cell => cell.dataset.ready === 'true')")
@@ -148,8 +166,8 @@ def test_chunks_are_sampled_played_and_there_after_a_reload(comfy_page: ComfyPag
     assert comfy_page.errors == []
 
 
-def test_a_chunk_is_rolled_again_and_taken_back(comfy_page: ComfyPage, host: Host, tmp_path: Path) -> None:
-    page = opened(comfy_page, "timeline-reroll")
+def test_a_chunk_is_rolled_again_and_taken_back(comfy_page: ComfyPage, run: str, tmp_path: Path) -> None:
+    page = opened(comfy_page, f"{run}-reroll")
     queue(page)
     choose(page, 2, "Re-roll and bridge to the later chunks")
     assert reroll(page) == "2 try 1 bridge"
@@ -175,8 +193,8 @@ def test_a_chunk_is_rolled_again_and_taken_back(comfy_page: ComfyPage, host: Hos
     assert comfy_page.errors == []
 
 
-def test_a_border_is_dragged_to_a_chunk_and_taken_back(comfy_page: ComfyPage, tmp_path: Path) -> None:
-    page = opened(comfy_page, "timeline")  # by another test, or not at all: then every moment will do
+def test_a_border_is_dragged_to_a_chunk_and_taken_back(comfy_page: ComfyPage, run: str, tmp_path: Path) -> None:
+    page = opened(comfy_page, run)  # by another test, or not at all: then every moment will do
     if not page.evaluate("states()"):
         queue(page)
     edge = page.locator(".gloria-edge").first
@@ -206,10 +224,10 @@ def test_a_border_is_dragged_to_a_chunk_and_taken_back(comfy_page: ComfyPage, tm
     assert comfy_page.errors == []
 
 
-def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage) -> None:
-    page = opened(comfy_page, "timeline-first")
+def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage, run: str) -> None:
+    page = opened(comfy_page, f"{run}-first")
     page.evaluate(
-        """type => {
+        """([type, run]) => {
             const [first] = nodesOf(type), second = first.clone();
             app.graph.add(second);
             first.inputs.forEach((input, slot) => {
@@ -217,11 +235,11 @@ def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage) -> None:
                 if (link) app.graph.getNodeById(link.origin_id).connect(link.origin_slot, second, slot);
             });
             second.pos = [first.pos[0] + 1200, first.pos[1]];
-            second.widgets.find(widget => widget.name === "run").value = "timeline-second";
+            second.widgets.find(widget => widget.name === "run").value = run;
             second.widgets.find(widget => widget.name === "seconds").value = 3;
             app.graph.convertToSubgraph(new Set([second]));
         }""",
-        SAMPLER,
+        [SAMPLER, f"{run}-second"],
     )
     page.wait_for_timeout(500)
     assert page.evaluate("type => nodesOf(type).length", SAMPLER) == 2
@@ -229,7 +247,7 @@ def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage) -> None:
     assert page.evaluate("states(0)") == ["done"] * NUM_CHUNKS
     assert page.evaluate("states(1)") == ["done"] * 2
     heads = page.evaluate("[0, 1].map(place => timeline(place).querySelector('.gloria-head').textContent)")
-    assert ["timeline-first" in heads[0], "timeline-second" in heads[1]] == [True, True]
+    assert [f"{run}-first" in heads[0], f"{run}-second" in heads[1]] == [True, True]
     spans = page.evaluate("[...timeline(1).querySelectorAll('.gloria-span')].map(span => span.textContent)")
     assert spans[:2] == ["faces the camera, happy", "turns to the left, happy"], (
         "the schedule lies outside of the subgraph"
