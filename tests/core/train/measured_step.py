@@ -13,6 +13,7 @@ from gloria_core.train import method, objective, optim
 from gloria_core.train.config import MemoryConfig, MethodConfig, ObjectiveConfig, OptimConfig, RunConfig
 from gloria_core.train.estimate import ClipShape
 from gloria_core.train.memory import place
+from gloria_core.train.process import peak_memory_mb
 from gloria_core.types import Anchor, AnchorRole, AnchorSet, TrainBatch
 
 SHAPE = ClipShape(
@@ -69,8 +70,7 @@ def main(mode: str, case: str) -> None:
         for optimizer in optimizers:
             optimizer.step()
         ema.update(step)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak - before}))
+    print(json.dumps({"peak": 1e6 * peak_memory_mb(torch.device("cpu")) - before}))
 
 
 if __name__ == "__main__":
