@@ -31,8 +31,8 @@ LEVELS = (
 """Rooms of the core from high to low: each may import those below it, and none beside or above it."""
 
 WHILE_THEY_RUN = {("nano/export.py", "train"), ("render/bundled.py", "nano")}
-"""Imports against the directions, allowed inside a function: the command that packs a training run into nano's file, and
-the one place where a render without a host takes up the bundled model."""
+"""Imports against the directions, allowed inside a function: the command that packs a training run into nano's file,
+and the one place where a render without a host takes up the bundled model."""
 
 HOST_MODULES = {
     "comfy", "comfy_extras", "comfy_execution", "folder_paths", "server", "execution", "latent_preview", "node_helpers",

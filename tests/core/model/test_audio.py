@@ -228,7 +228,9 @@ def test_only_the_video_hears(form: str, mode: str) -> None:
     config = replace(base_config(), audio=FORMS[form], anchors=AnchorConfig(mode=mode, **PLACES), num_layers=1)  # type: ignore[arg-type]
     dit = build(config)
     fed: list[Tensor] = []
-    dit.blocks[0].register_forward_hook(lambda module, given, out: fed.append(out[0] if isinstance(out, tuple) else out))
+    dit.blocks[0].register_forward_hook(
+        lambda module, given, out: fed.append(out[0] if isinstance(out, tuple) else out)
+    )
     video = slice(0, T * ROWS * COLUMNS)
     for seed in (9, 10):
         run(dit, heard_by(config, seed), anchors=ANCHORS)
