@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import ComfyPage, Host
+    from conftest import ComfyPage, Host, Stage
 
 pytestmark = [pytest.mark.host, pytest.mark.web]
 
@@ -48,8 +48,9 @@ def queued(page: ComfyPage, api: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def test_every_example_opens_whole(comfy_page: ComfyPage, tmp_path: Path) -> None:
+def test_every_example_opens_whole(fresh_stage: Stage, tmp_path: Path) -> None:
     """Also where the weights that it names are missing, as on this host: the page keeps the names."""
+    comfy_page = fresh_stage.shown
     for name, form in EXAMPLES.items():
         comfy_page.open_workflow(example(name))
         assert comfy_page.missing_nodes() == [], name
