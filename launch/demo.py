@@ -173,7 +173,9 @@ def run(options: Options) -> Path:
     with working_folder() as base:
         values = _values(options, answer.character, _bring_audio(audio, base))
         prompt = patch(json.loads(WORKFLOW.read_text(encoding="utf-8")), values)
-        settings = Settings(base=base, log=LOG, cpu=not answer.accelerator, port=options.port)
+        # Nano's matrices are small: on a busy machine a second thread waits more than it works (10 times slower).
+        threads = None if answer.accelerator or "OMP_NUM_THREADS" in os.environ else 1
+        settings = Settings(base=base, log=LOG, cpu=not answer.accelerator, port=options.port, threads=threads)
         with running(environment, settings) as server:
             with Waiting("Starting ComfyUI") as waiting:
                 wait_until_ready(server, waiting.tick)
