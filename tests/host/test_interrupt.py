@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.host
 
+KEPT = {"run.json", "events.jsonl", "lock", "waveform.json"}
+
 
 def stop_in_chunk(host: Host, chunk: int, prefix: str) -> list[Path]:
     client = host.client
@@ -49,7 +51,7 @@ def test_a_stopped_video_plays(host: Host) -> None:
 
 def test_a_video_stopped_before_its_first_chunk_leaves_no_film(host: Host) -> None:
     files = stop_in_chunk(host, 1, "stopped/early")
-    assert {path.name for path in files if path.suffix != ".safetensors"} <= {"run.json", "events.jsonl", "lock"}
+    assert {path.name for path in files if path.suffix != ".safetensors"} <= KEPT
     assert json.loads(next(p for p in files if p.name == "run.json").read_text())["state"] == "stopped"
 
 
