@@ -48,6 +48,11 @@ QUEUE = """async () => {
     await app.queuePrompt(0, 1);
     return ended;
 }"""
+TYPE = """([type, name, value]) => { // as if somebody had typed it
+    const widget = input(type, name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
 SHOW = """place => { // the timeline into the middle of the page
     const box = timeline(place).getBoundingClientRect(), view = app.canvas.ds;
     view.offset[0] += (600 - box.x) / view.scale;
@@ -88,7 +93,7 @@ def opened(shown: ComfyPage, run: str, workflow: dict[str, Any] | None = None) -
     shown.open_workflow(workflow or example(run))
     if workflow is None:
         for name, value in {"seconds": 5, "steps": 2, "run": run}.items():
-            page.evaluate("([type, name, value]) => { input(type, name).value = value; }", [SAMPLER, name, value])
+            page.evaluate(TYPE, [SAMPLER, name, value])
     page.evaluate(SHOW, 0)
     page.wait_for_timeout(500)
     return page

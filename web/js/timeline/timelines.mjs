@@ -99,10 +99,7 @@ export class Timelines {
     const view = this.#views.get(nodeAt(this.#root(), event.node));
     if (!view || !this.#isOurs(view, event)) return;
     view.heard_s = performance.now() / 1000;
-    if (type === "gloria.plan") {
-      view.version++;
-      view.is_silent = true;
-    }
+    if (type === "gloria.plan") view.is_silent = true;
     view.show(change(view.timeline, event));
     if (type !== "gloria.plan" && view.is_silent) this.#askWaveform(view);
   }
@@ -169,24 +166,29 @@ export class Timelines {
    */
   async #ask(byName) {
     if (!byName.size) return;
-    for (const [name, views] of byName) for (const view of views) view.asked = name;
+    const heard = new Map();
+    for (const [name, views] of byName)
+      for (const view of views) {
+        view.asked = name;
+        heard.set(view, view.heard_s);
+      }
     const found = await this.#get(`/gloria/runs?${new URLSearchParams([...byName.keys()].map((name) => ["name", name]))}`);
     if (!found) return;
     const names = new Set(found.map((/** @type {any} */ run) => run.name));
-    await Promise.all([...byName].map(([name, views]) => this.#fill(name, views, names.has(name))));
+    await Promise.all([...byName].map(([name, views]) => this.#fill(name, views, names.has(name), heard)));
   }
 
   /**
    * @param {string} run
    * @param {TimelineView[]} views
    * @param {boolean} is_there
+   * @param {Map<TimelineView, number>} heard when each had heard of a run last, as it was asked for
    */
-  async #fill(run, views, is_there) {
-    const versions = views.map((view) => view.version);
+  async #fill(run, views, is_there, heard) {
     const path = `/gloria/runs/${encodeURIComponent(run)}`;
     const [told, drawn] = is_there ? await Promise.all([this.#get(path), this.#get(`${path}/waveform`)]) : [];
-    views.forEach((view, index) => {
-      if (view.version !== versions[index] || view.asked !== run) return; // it has begun anew meanwhile
+    views.forEach((view) => {
+      if (view.heard_s !== heard.get(view) || view.asked !== run) return; // what it hears is newer than the answer
       view.is_silent = false;
       view.show(told ? viewed(told) : empty());
       view.draw(drawn ?? { peaks: [], seconds: 0 });
