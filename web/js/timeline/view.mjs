@@ -28,8 +28,6 @@ const SCHEDULES = /** @type {const} */ ([
 
 export class TimelineView {
   timeline = empty();
-  /** Counts the plans that were heard: an answer about an older one is no longer of use. */
-  version = 0;
   /** Name of the run that was last asked for. */
   asked = "";
   /** When an event was last heard, on the page's clock. */
