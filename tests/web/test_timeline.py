@@ -96,9 +96,11 @@ def opened(shown: ComfyPage, run: str, workflow: dict[str, Any] | None = None) -
             page.evaluate(TYPE, [SAMPLER, name, value])
     page.evaluate(SHOW, 0)
     page.wait_for_timeout(500)
-    page.locator(".gloria-timeline").first.hover()  # another run's name is looked up when somebody comes near
-    page.wait_for_timeout(700)
-    page.mouse.move(5, 990)
+    stale = "run => states().length > 0 && !timeline().querySelector('.gloria-head').textContent.includes(run)"
+    if page.evaluate(stale, run):  # another run's name is looked up when somebody comes near
+        page.locator(".gloria-timeline").first.hover()
+        page.wait_for_timeout(700)
+        page.mouse.move(5, 990)
     return page
 
 
