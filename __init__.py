@@ -14,9 +14,9 @@ async def comfy_entrypoint() -> Any:  # noqa: ANN401 - the type is the host's, w
     """Return the extension that lists the nodes, and add our addresses; called once by the host while it starts."""
     try:
         from .nodes.extension import GloriaExtension
-        from .nodes.host import board_routes, routes, training_routes
+        from .nodes.host import board_routes, run_routes, training_routes
 
-        routes.register()
+        run_routes.register()
         board_routes.register()
         training_routes.register()
     except Exception:

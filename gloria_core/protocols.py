@@ -80,6 +80,9 @@ class TrainingTask(Protocol):
     The trainer builds it as ``Class(**options)`` from the ``[task]`` table of its configuration.
     """
 
+    new_parameters: tuple[str, ...]
+    """Name patterns (``dit.*audio*``) of parameters that its weights file did not have; () for none."""
+
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the networks that are trained: ``"dit"``, and ``"text_encoder"`` where words are to be encoded.
 

@@ -119,6 +119,8 @@ class NanoOptions:
 class NanoTask:
     """Batches of the nano world; takes the fields of NanoOptions as keywords."""
 
+    new_parameters: tuple[str, ...] = ()
+
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - NanoOptions names and types them
         self.options = NanoOptions(**options)
         self.config = nano_config(self.options.mode, same_position=self.options.same_position)

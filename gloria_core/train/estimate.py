@@ -4,15 +4,11 @@ One step is run without numbers (on torch's ``meta`` device), with every tensor 
 arithmetic. How true it is, is measured: see ``docs/training.md``.
 """
 
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
@@ -20,6 +16,7 @@ from ..model import GloriaDiT
 from ..types import Anchor, AnchorRole, AnchorSet, TrainBatch
 from . import method, objective
 from .config import MemoryConfig, TrainConfig
+from .live_bytes import LiveBytes
 from .memory import place
 from .objective import Draw
 
@@ -240,40 +237,6 @@ def _tokens(shape: ClipShape, model: ModelConfig) -> int:
     _, rows, columns = model.patch_size
     video = shape.num_latents * -(-shape.height // rows) * -(-shape.width // columns)
     return video + sum(-(-h // rows) * -(-w // columns) for _, _, h, w in shape.anchors)
-
-
-class LiveBytes(TorchDispatchMode):
-    """Adds up the storages of tensors from the operation that makes them until Python lets them go.
-
-    Args:
-        known: tensors that are there before, and do not count.
-    """
-
-    def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in known}
-
-    def __torch_dispatch__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 - torch's own form
-        """Run an operation and look at what it made."""
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._see(leaf)
-        return out
-
-    def _see(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._known:
-            return
-        self._known[key] = storage.nbytes()
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.live -= self._known.pop(key)
 
 
 class _FusedAttention:

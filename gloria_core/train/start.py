@@ -59,7 +59,7 @@ def new_state(task: TrainingTask, config: TrainConfig, world: World) -> TrainSta
         _start_from(modules, saved, config.run.init_new)
     method.add_adapters(modules["dit"], config.method, config.run.seed)
     trained, frozen = method.choose_trained(modules, config.run, config.method)
-    begun = _begun(trained, config, getattr(task, "new_parameters", ()))
+    begun = _begun(trained, config, task.new_parameters)
     if saved is not None and saved.is_adapter:
         _start_adapters(trained, saved)
     base = method.fingerprint(frozen) if config.method.kind != "full" else ""

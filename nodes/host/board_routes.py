@@ -3,14 +3,12 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 from aiohttp import BodyPartReader, web
-from server import PromptServer
 
 from ...gloria_core.characters.board import Board, BoardError, Slot, check_board, read_board
 from ...gloria_core.characters.character_file import ENDING, MOST_BYTES, read_character
@@ -28,37 +26,23 @@ from ...gloria_core.characters.shelf import (
 )
 from ...gloria_core.characters.slots import GLOBAL
 from ...gloria_core.errors import ConfigError, GloriaError, MediaError
+from . import answers
+from .answers import FRESH, Routes, TooLargeError, check_kind
 from .character_files import character_folders
 from .characters import board_file
 from .fill import fill_from_file
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Json = dict[str, Any]
 
-_FRESH = {"Cache-Control": "no-cache"}
 _MOST_JSON = 1 << 20
 """Bytes of a request."""
 _PIECE = 1 << 18
 _STRIDES = (4, 8, 16, 32)
 
 
-class _TooLargeError(GloriaError):
-    """A request has more bytes than are taken."""
-
-
-class _WrongKindError(GloriaError):
-    """A request is of a kind that a foreign page could send unasked."""
-
-
 def register() -> None:
-    """Add the addresses to the host's, once; where no server runs, as in tools that import nodes, do nothing."""
-    server = getattr(PromptServer, "instance", None)
-    if server is None:
-        return
-    known = {(route.method, route.path) for route in server.routes if isinstance(route, web.RouteDef)}
-    for (method, path), handler in ROUTES.items():
-        if (method, path) not in known:
-            server.routes.route(method, path)(_answered(handler))
+    """Add the addresses to the host's."""
+    answers.register(ROUTES, NoCharacterError)
 
 
 async def _look(request: web.Request) -> web.StreamResponse:
@@ -105,7 +89,7 @@ async def _characters(_request: web.Request) -> web.StreamResponse:
 
 async def _thumbnail(request: web.Request) -> web.StreamResponse:
     path = find_character(character_folders(), request.match_info["id"])
-    return web.Response(body=await asyncio.to_thread(thumbnail, path), content_type="image/webp", headers=_FRESH)
+    return web.Response(body=await asyncio.to_thread(thumbnail, path), content_type="image/webp", headers=FRESH)
 
 
 async def _open(request: web.Request) -> web.StreamResponse:
@@ -126,7 +110,7 @@ async def _save(request: web.Request) -> web.StreamResponse:
 
 
 async def _import(request: web.Request) -> web.StreamResponse:
-    _check_kind(request, "multipart/form-data")
+    check_kind(request, "multipart/form-data")
     with tempfile.TemporaryDirectory(dir=_temp()) as folder:
         path = Path(folder) / ("import" + ENDING)
         await _receive(request, path)
@@ -134,7 +118,7 @@ async def _import(request: web.Request) -> web.StreamResponse:
     return _said({"board": board.told()})
 
 
-ROUTES: dict[tuple[str, str], Handler] = {
+ROUTES: Routes = {
     ("POST", "/gloria/board/look"): _look,
     ("POST", "/gloria/board/autocrop"): _autocrop,
     ("POST", "/gloria/board/fill"): _fill,
@@ -144,35 +128,10 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("GET", "/gloria/characters/{id}/thumbnail"): _thumbnail,
     ("POST", "/gloria/characters/{id}/open"): _open,
 }
-"""The host repeats each below ``/api``."""
-
-
-def _answered(handler: Handler) -> Handler:
-    """Return a handler that says in JSON why it refuses."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except NoCharacterError as error:
-            return _refused(404, error)
-        except _TooLargeError as error:
-            return _refused(413, error)
-        except _WrongKindError as error:
-            return _refused(415, error)
-        except GloriaError as error:
-            return _refused(400, error)
-
-    return answer
-
-
-def _refused(status: int, error: GloriaError) -> web.Response:
-    slot = getattr(error, "slot", None)
-    told = {"error": str(error), **({"slot": slot} if slot else {})}
-    return web.json_response(told, status=status, headers=_FRESH)
 
 
 def _said(told: Json) -> web.Response:
-    return web.json_response(told, headers=_FRESH)
+    return web.json_response(told, headers=FRESH)
 
 
 def _scene_px(board: Board) -> int | None:
@@ -216,14 +175,12 @@ def _board(body: Json) -> tuple[Board, dict[str, BoardError]]:
 
 
 async def _json(request: web.Request) -> Json:
-    _check_kind(request, "application/json")
+    check_kind(request, "application/json")
     data = b""
     async for piece in request.content.iter_chunked(_PIECE):
         data += piece
         if len(data) > _MOST_JSON:
-            raise _TooLargeError(
-                f"The request has more than {_MOST_JSON:,} bytes; a board has at most a quarter of it."
-            )
+            raise TooLargeError(f"The request has more than {_MOST_JSON:,} bytes; a board has at most a quarter of it.")
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -252,15 +209,8 @@ async def _write(part: BodyPartReader, path: Path) -> None:
         while piece := await part.read_chunk(_PIECE):
             size += len(piece)
             if size > MOST_BYTES:
-                raise _TooLargeError(f"The file has more than {MOST_BYTES:,} bytes; a character file is smaller.")
+                raise TooLargeError(f"The file has more than {MOST_BYTES:,} bytes; a character file is smaller.")
             file.write(piece)
-
-
-def _check_kind(request: web.Request, kind: str) -> None:
-    if request.content_type != kind:
-        raise _WrongKindError(f"This address takes {kind}, not {request.content_type[:60]}.")
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise _WrongKindError("Another site's page may not ask for this.")
 
 
 def _text(body: Json, name: str) -> str:

@@ -1,14 +1,13 @@
 """The addresses by which a page or a program follows, stops and resumes trainings: ``/gloria/training`` and below."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import folder_paths
 from aiohttp import web
 from server import PromptServer
 
-from ...gloria_core.errors import ConfigError, GloriaError
+from ...gloria_core.errors import ConfigError
 from ...gloria_core.runs.shown import shown
 from ...gloria_core.train.job import Job
 from ...gloria_core.train.view import (
@@ -20,40 +19,24 @@ from ...gloria_core.train.view import (
     plot_png,
     sample_file,
 )
+from . import answers
+from .answers import FRESH, Routes, TooLargeError, check_kind
 from .paths import training_folder
 from .training import begin, stop
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_FRESH = {"Cache-Control": "no-cache"}
 _MOST_DIGITS = 9
 _MOST_BYTES = 1 << 16
 """Of a request; nothing in it is read."""
-_FOREIGN = "Send this as JSON, from ComfyUI's own page or from a program."
-
-
-class _ForeignError(GloriaError):
-    """A request that a page from elsewhere could send unasked."""
-
-
-class _TooLargeError(GloriaError):
-    """A request has more bytes than are taken."""
 
 
 def register() -> None:
-    """Add the addresses to the host's, once; where no server runs, as in tools that import nodes, do nothing."""
-    server = getattr(PromptServer, "instance", None)
-    if server is None:
-        return
-    known = {(route.method, route.path) for route in server.routes if isinstance(route, web.RouteDef)}
-    for (method, path), handler in ROUTES.items():
-        if (method, path) not in known:
-            server.routes.route(method, path)(_answered(handler))
+    """Add the addresses to the host's."""
+    answers.register(ROUTES, NoJobError, shown=lambda sentence: str(shown(sentence, _root())))
 
 
 async def _all(_request: web.Request) -> web.StreamResponse:
     jobs = await asyncio.to_thread(list_jobs, training_folder(), _root())
-    return web.json_response(jobs, headers=_FRESH)
+    return web.json_response(jobs, headers=FRESH)
 
 
 async def _one(request: web.Request) -> web.StreamResponse:
@@ -62,25 +45,25 @@ async def _one(request: web.Request) -> web.StreamResponse:
 
 async def _events(request: web.Request) -> web.StreamResponse:
     job, after = await _job(request), _count(request.query.get("after", "0"))
-    return web.json_response(await asyncio.to_thread(events_after, job, _root(), after), headers=_FRESH)
+    return web.json_response(await asyncio.to_thread(events_after, job, _root(), after), headers=FRESH)
 
 
 async def _plot(request: web.Request) -> web.StreamResponse:
     picture = await asyncio.to_thread(plot_png, await _job(request))
-    return web.Response(body=picture, content_type="image/png", headers=_FRESH)
+    return web.Response(body=picture, content_type="image/png", headers=FRESH)
 
 
 async def _sample(request: web.Request) -> web.StreamResponse:
     number = _count(request.match_info["number"])
     path = await asyncio.to_thread(sample_file, await _job(request), _root(), number)
-    return web.FileResponse(path, headers={"Content-Type": "image/png", **_FRESH})
+    return web.FileResponse(path, headers={"Content-Type": "image/png", **FRESH})
 
 
 async def _stop(request: web.Request) -> web.StreamResponse:
     _check_wish(request)
     job = await _job(request)
     told = await asyncio.to_thread(stop, job)
-    return web.json_response({"told": told}, headers=_FRESH)
+    return web.json_response({"told": told}, headers=FRESH)
 
 
 async def _resume(request: web.Request) -> web.StreamResponse:
@@ -93,7 +76,7 @@ async def _resume(request: web.Request) -> web.StreamResponse:
     return await _view(job)
 
 
-ROUTES: dict[tuple[str, str], Handler] = {
+ROUTES: Routes = {
     ("GET", "/gloria/training"): _all,
     ("GET", "/gloria/training/{name}"): _one,
     ("GET", "/gloria/training/{name}/events"): _events,
@@ -102,43 +85,17 @@ ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/gloria/training/{name}/stop"): _stop,
     ("POST", "/gloria/training/{name}/resume"): _resume,
 }
-"""The host repeats each below ``/api``."""
-
-
-def _answered(handler: Handler) -> Handler:
-    """Return a handler that says in JSON why it has nothing to give."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except NoJobError as error:
-            return _refusal(404, str(error))
-        except _TooLargeError as error:
-            return _refusal(413, str(error))
-        except _ForeignError as error:
-            return _refusal(415, str(error))
-        except GloriaError as error:
-            return _refusal(400, str(error))
-        except OSError as error:  # it was deleted while it was read
-            return _refusal(404, f"The training cannot be read ({error.strerror}).")
-
-    return answer
 
 
 def _check_wish(request: web.Request) -> None:
-    """Refuse what a browser would send for a page from elsewhere, and what is no mere wish."""
-    if request.content_type != "application/json" or request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise _ForeignError(_FOREIGN)
+    """Refuse what is no mere wish of ComfyUI's own page or of a program."""
+    check_kind(request, "application/json")
     if (request.content_length or 0) > _MOST_BYTES:
-        raise _TooLargeError(f"The request has {request.content_length:,} bytes; an empty object, {{}}, will do.")
-
-
-def _refusal(status: int, sentence: str) -> web.Response:
-    return web.json_response({"error": shown(sentence, _root())}, status=status, headers=_FRESH)
+        raise TooLargeError(f"The request has {request.content_length:,} bytes; an empty object, {{}}, will do.")
 
 
 async def _view(job: Job) -> web.StreamResponse:
-    return web.json_response(await asyncio.to_thread(job_view, job, _root()), headers=_FRESH)
+    return web.json_response(await asyncio.to_thread(job_view, job, _root()), headers=FRESH)
 
 
 async def _job(request: web.Request) -> Job:

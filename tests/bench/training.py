@@ -25,7 +25,7 @@ from gloria_core.model import GloriaDiT, initialise  # noqa: E402
 from gloria_core.names import to_diffusers  # noqa: E402
 from gloria_core.train import method, objective  # noqa: E402
 from gloria_core.train.config import MemoryConfig, MethodConfig, RunConfig  # noqa: E402
-from gloria_core.train.estimate import LiveBytes  # noqa: E402
+from gloria_core.train.live_bytes import LiveBytes  # noqa: E402
 from gloria_core.train.memory import place  # noqa: E402
 from gloria_core.train.objective import Draw  # noqa: E402
 from gloria_core.types import TrainBatch  # noqa: E402

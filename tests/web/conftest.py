@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from conftest import Host, HostStarter
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
+    from tests.web.board_page import BoardPage
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -164,3 +166,22 @@ def fresh_stage(request: pytest.FixtureRequest, browser: Browser) -> Iterator[St
     """The same with a page of its own for every test."""
     with _staged(request, browser) as staged:
         yield staged
+
+
+@pytest.fixture
+def board(stage: Stage) -> Iterator[BoardPage]:
+    """A module's page for anchor boards; what a test left open is closed, and none may leave an error of ours."""
+    from tests.web.board_page import BoardPage  # brings torch, which the other pages do without
+
+    stage.shown.errors.clear()
+    yield BoardPage(stage)
+    stage.shown.page.evaluate("() => document.querySelectorAll('.gloria-dialog').forEach(dialog => dialog.close())")
+    assert [error for error in stage.shown.errors if "/extensions/gloria/" in error or "gloria" in error.lower()] == []
+
+
+@pytest.fixture
+def nano(stage: Stage) -> dict[str, str]:
+    """Pictures of a bundled character in the host's input folder, by slot."""
+    from tests.web.board_page import nano_pictures
+
+    return nano_pictures(stage.host.base / "input")

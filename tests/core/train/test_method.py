@@ -12,8 +12,9 @@ from tiny_dit import DitTask
 from torch import Tensor, nn
 
 from gloria_core.errors import CheckpointError, ConfigError
-from gloria_core.train import TrainConfig, load_checkpoint, method, objective, train
+from gloria_core.train import TrainConfig, load_checkpoint, memory, method, objective, train
 from gloria_core.train.config import MemoryConfig, MethodConfig, ObjectiveConfig, RunConfig
+from gloria_core.train.live_bytes import LiveBytes
 from gloria_core.train.memory import place, to_float8
 from gloria_core.train.optim import named_parameters
 
@@ -143,7 +144,10 @@ def test_a_run_does_not_resume_beside_another_base_or_with_another_method(dit_co
 
 @pytest.mark.parametrize("mode", ["cached", "joint"])
 @pytest.mark.parametrize("checkpointing", ["blocks", "offload"])
-def test_checkpointing_changes_no_gradient(mode: str, checkpointing: str) -> None:
+def test_checkpointing_changes_no_gradient(mode: str, checkpointing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[Tensor] = []
+    real = torch.autograd.graph.save_on_cpu
+    monkeypatch.setattr(torch.autograd.graph, "save_on_cpu", lambda **how: packed.append(torch.empty(0)) or real(**how))
     plain, saving = DitTask(mode).modules()["dit"], DitTask(mode).modules()["dit"]
     place(saving, MemoryConfig(checkpointing=checkpointing), torch.device("cpu"), torch.float32)
     (loss, expected), (other, found) = gradients(plain, mode), gradients(saving, mode)
@@ -151,6 +155,27 @@ def test_checkpointing_changes_no_gradient(mode: str, checkpointing: str) -> Non
     assert expected.keys() == found.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
+    assert bool(packed) == (checkpointing == "offload")
+    assert held_bytes(saving, mode) < 0.9 * held_bytes(plain, mode)  # of two blocks one is always whole
+
+
+def held_bytes(network: nn.Module, mode: str) -> int:
+    """The most bytes that a step holds beside weights and gradients."""
+    known = [*network.parameters(), *network.buffers()]
+    live = LiveBytes([*known, *(p.grad for p in network.parameters() if p.grad is not None)])
+    with live:
+        gradients(network, mode)
+    return live.peak
+
+
+def test_waiting_weights_come_when_it_is_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the forward pass and once more for the backward one; those of other blocks are where they are needed."""
+    network, brought = adapted("joint"), list[nn.Module]()
+    real = memory._Stored.brought
+    monkeypatch.setattr(memory._Stored, "brought", lambda s, device: brought.append(s.block) or real(s, device))
+    place(network, MemoryConfig(checkpointing="blocks", swap_blocks=1), torch.device("cpu"), torch.float32)
+    gradients(network, "joint")
+    assert brought == [network.blocks[1]] * 2
 
 
 @pytest.mark.parametrize(("mode", "swap"), list(itertools.product(["cached", "joint"], [1, 2])))

@@ -22,6 +22,7 @@ def tiny_config(mode: str = "cached") -> ModelConfig:
 class DitTask:
     """Random clips that never change; ``mode`` as in the weights, ``awake`` gives every weight a value."""
 
+    new_parameters: tuple[str, ...] = ()
     num_held_out = 1
 
     def __init__(self, mode: str = "cached", seed: int = 0, batch_size: int = 2) -> None:

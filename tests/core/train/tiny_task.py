@@ -52,6 +52,7 @@ class TinyDenoiser(nn.Module):
 class TinyTask:
     """Clips whose latents are one constant a channel, told by the text."""
 
+    new_parameters: tuple[str, ...] = ()
     num_held_out = 2
 
     def __init__(self, batch_size: int = 8, num_prefix: int = 1, nan_at: int = -1, seed: int = 0) -> None:
