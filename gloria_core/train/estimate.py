@@ -4,6 +4,7 @@ One step is run without numbers (on torch's ``meta`` device), with every tensor 
 arithmetic. How true it is, is measured: see ``docs/training.md``.
 """
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,8 +149,6 @@ def device_speed(device: torch.device, precision: torch.dtype = torch.float32) -
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return next((_USED * speed for part, speed in CARDS.items() if part in name), None)
-    import time
-
     side = 512
     a, b = torch.randn(side, side, dtype=precision), torch.randn(side, side, dtype=precision)
     began, count = time.perf_counter(), 0

@@ -47,7 +47,7 @@ def merge_file(base: Path, lora: Path, out: Path, strength: float) -> None:
     found = fit(normalise(read_lora(lora), layers), shapes, config.name)
     check_mergeable(found)
     dtype = next(t.dtype for name, t in weights.items() if name.startswith("blocks.0.self_attn.q"))
-    _warn(found.report(strength))
+    _tell(found.report(strength))
     write_checkpoint(out, merged(weights, found, strength, dtype), _learned(config, lora))
 
 
@@ -83,7 +83,7 @@ def _learned(config: ModelConfig, lora: Path) -> ModelConfig:
     return config if trained is None else replace(config, anchors=trained.anchors)
 
 
-def _warn(report: str) -> None:
+def _tell(report: str) -> None:
     for line in report.splitlines():
         _log.info("%s", line)
 

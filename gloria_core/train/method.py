@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.network import NEW_AUDIO
 from ..errors import ConfigError
 from .config import MethodConfig, RunConfig
 from .optim import matches, named_parameters
@@ -29,7 +30,7 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
 }
 """Layers that get an adapter. Source: training.md section G (which layers carry identity) and F (musubi's default)."""
 
-FULL_WITH: Mapping[str, tuple[str, ...]] = {"performance": ("audio_embedding.*", "blocks.*.audio_attn.*")}
+FULL_WITH: Mapping[str, tuple[str, ...]] = {"performance": NEW_AUDIO}
 """Parameters that a preset trains whole beside its adapters: ears start from silence, so a low rank is no help."""
 
 _BASE = ".base_layer."
@@ -159,7 +160,7 @@ def choose_trained(
 
 def _full_patterns(method: MethodConfig, parameters: Mapping[str, nn.Parameter]) -> tuple[str, ...]:
     """Return what is trained whole beside adapters; a preset's own share counts only where the network has it."""
-    own = (f"dit.{pattern}" for pattern in FULL_WITH.get(method.preset, ()))
+    own = FULL_WITH.get(method.preset, ())
     present = [pattern for pattern in own if any(fnmatch.fnmatchcase(name, pattern) for name in parameters)]
     return (*method.full, *present)
 

@@ -12,8 +12,8 @@ const host = new BoardHost(app, api);
 app.registerExtension({
   name: "gloria.anchor_board",
   setup() {
+    stylesheet(new URL("../css/shared.css", import.meta.url));
     stylesheet(new URL("../css/anchor_board.css", import.meta.url));
-    stylesheet(new URL("../css/timeline.css", import.meta.url)); // cards and menus look alike
   },
   /** @param {any} node */
   nodeCreated(node) {

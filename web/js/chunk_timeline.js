@@ -11,6 +11,7 @@ const timelines = new Timelines(app, api);
 app.registerExtension({
   name: "gloria.chunk_timeline",
   setup() {
+    stylesheet(new URL("../css/shared.css", import.meta.url));
     stylesheet(new URL("../css/timeline.css", import.meta.url));
     timelines.listen();
   },

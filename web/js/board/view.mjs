@@ -4,8 +4,8 @@
 import { cardLines, neighbour, summary, titleOf } from "../lib/board_layout.mjs";
 import { SLOTS, cleared, cropped, entryOf, filled, inputOf, put, read, swap, write } from "../lib/board_state.mjs";
 import { element, on } from "../lib/dom.mjs";
-import { Card } from "../timeline/card.mjs";
-import { Menu } from "../timeline/menu.mjs";
+import { Card } from "../shared/card.mjs";
+import { Menu } from "../shared/menu.mjs";
 import { openCharacter, saveCharacter } from "./characters_dialog.mjs";
 import { cropPicture } from "./crop_dialog.mjs";
 import { ask, chooseFiles } from "./dialog.mjs";

@@ -6,8 +6,8 @@ import * as layout from "../lib/timeline_layout.mjs";
 import { asked, chooseTake, rollAgain, takeBack } from "../lib/timeline_reroll.mjs";
 import { empty, progressOf, shownState } from "../lib/timeline_state.mjs";
 import { isLinked, sourceOf, widgetOf } from "../lib/timeline_graph.mjs";
-import { Card } from "./card.mjs";
-import { Menu } from "./menu.mjs";
+import { Card } from "../shared/card.mjs";
+import { Menu } from "../shared/menu.mjs";
 import { Player } from "./player.mjs";
 import { Rows } from "./rows.mjs";
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** The card that tells about a chunk while a pointer is on it, or the keyboard. */
+/** The card that tells about a chunk or a slot while a pointer is on it, or the keyboard. */
 
 import { element } from "../lib/dom.mjs";
 import { place } from "./floating.mjs";

@@ -1,5 +1,5 @@
 // @ts-check
-/** What can be done with a chunk. */
+/** What can be done with a chunk or a slot. */
 
 import { element, on } from "../lib/dom.mjs";
 import { place } from "./floating.mjs";
