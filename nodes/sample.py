@@ -105,6 +105,7 @@ class ChunkedLongSampler(io.ComfyNode):
             "gloria_video": [{"filename": name, "subfolder": subfolder, "type": folder}],
             "gloria_run": [made.run],
             "gloria_plan": made.plan,
+            "gloria_drift": made.drift,
         }
         return io.NodeOutput(
             VideoFromFile(str(made.path)),

@@ -42,6 +42,8 @@ class VideoResult:
     """Folder of the chunks' latents; None where they are not kept."""
     plan: list[str]
     """What was said before anything was made."""
+    drift: list[dict[str, float]]
+    """How similar each chunk is, by what it is compared in; empty for a chunk that was not measured."""
     drift_plot: Tensor
     """(1, H, W, 3), 0..1."""
     images: Tensor | None
@@ -95,6 +97,7 @@ def make_video(request: VideoRequest) -> VideoResult:
         run=folder.path.name,
         latents=folder.chunks if request.keep_latents else None,
         plan=watch.lines,
+        drift=[dict(news.drift or {}) for news in made.chunks],
         drift_plot=plot,
         images=images,
     )

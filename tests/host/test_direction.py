@@ -120,10 +120,14 @@ def test_a_drifting_chunk_is_sampled_again(host: Host) -> None:
     assert len(takes) == 2 * len(chunks)
 
 
-def test_the_drift_plot_is_a_picture(host: Host) -> None:
+def test_drift_is_a_picture_and_numbers(host: Host) -> None:
     prompt = film("plain")
     prompt["30"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 4], "filename_prefix": "direction/drift"}}
-    assert len(files_of(host.queue(prompt), host.base / "output", ".png")) == 1
+    entry = host.queue(prompt)
+    assert len(files_of(entry, host.base / "output", ".png")) == 1
+    told = entry["outputs"]["8"]["gloria_drift"]
+    assert told == [chunk["drift"] for chunk in made(host, "plain")]
+    assert all(0 < drift["similarity"] <= 1 for drift in told)
 
 
 def test_a_video_goes_on_from_another(host: Host, plain: torch.Tensor) -> None:
