@@ -41,6 +41,7 @@ class WanTask:
     """One batch for a tiny Wan, with anchors and, where it hears, sound."""
 
     num_held_out = 0
+    new_parameters: tuple[str, ...] = ()
 
     def __init__(self, hears: bool = False) -> None:
         self.config = HEARING if hears else PLAIN
