@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 
 from .errors import AnchorError
@@ -152,3 +153,16 @@ class TrainBatch:
     """Numbers the task wants in the log, such as the share of anchors from outside the clip."""
     names: tuple[str, ...] = ()
     """What people call the clips, for messages."""
+    image: Tensor | None = None
+    """Mask and image latents (B, 4 + C, T, h, w) for a model with image channels; None for every other."""
+    clip_fea: Tensor | None = None
+    """CLIP vision tokens (B, n, D) of the pictures that the videos begin with; None skips the image branch."""
+
+    def model_input(self, x: Tensor) -> Tensor:
+        """Return noisy latents (B, C, T, h, w) with the image channels, where there are any, behind theirs."""
+        return x if self.image is None else torch.cat((x, self.image.to(x)), dim=1)
+
+    @property
+    def seen(self) -> dict[str, Tensor]:
+        """What a network with an image branch is given beside; nothing for every other."""
+        return {} if self.clip_fea is None else {"clip_fea": self.clip_fea}

@@ -54,7 +54,14 @@ def sample_clips(
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x)).to(clean)
         velocity = dit(
-            x, timestep, context, anchors=batch.anchors, num_prefix=batch.num_prefix, audio=batch.audio, cache=cache
+            batch.model_input(x),
+            timestep,
+            context,
+            anchors=batch.anchors,
+            num_prefix=batch.num_prefix,
+            audio=batch.audio,
+            cache=cache,
+            **batch.seen,
         )
         x = x + (following - sigma) * velocity
     return x

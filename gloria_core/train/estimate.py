@@ -223,12 +223,15 @@ def _batch(shape: ClipShape, model: ModelConfig, dtype: torch.dtype) -> TrainBat
 
     anchors = tuple(Anchor(role, slot, empty(count, channels, 1, h, w)) for role, slot, h, w in shape.anchors)
     heard = None if audio is None else empty(count, shape.num_latents, audio.window, audio.window_dim)
+    more = model.in_channels - channels
     return TrainBatch(
         empty(count, channels, shape.num_latents, shape.height, shape.width),
         context=empty(count, shape.text_rows, model.text_dim),
         num_prefix=shape.num_prefix,
         audio=heard,
         anchors=AnchorSet(anchors) if anchors else None,
+        image=empty(count, more, shape.num_latents, shape.height, shape.width) if more else None,
+        clip_fea=empty(count, model.clip_length, model.clip_dim) if model.clip_dim else None,
     )
 
 

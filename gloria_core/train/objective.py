@@ -117,12 +117,13 @@ def clip_losses(modules: Mapping[str, nn.Module], batch: TrainBatch, drawn: Draw
     noisy = torch.lerp(clean, drawn.noise, sigma)  # (1 - s) x0 + s noise, (B, C, T, h, w)
     x = torch.cat((clean[:, :, :prefix], noisy[:, :, prefix:]), dim=2)
     velocity = modules["dit"](
-        x,
+        batch.model_input(x),
         drawn.sigma * 1000.0,
         _context(modules, batch, drawn, padding_id),
         anchors=batch.anchors,
         num_prefix=prefix,
         audio=_dropped(batch.audio, drawn.keep_audio),
+        **batch.seen,
     )
     target = (drawn.noise - clean)[:, :, prefix:]
     error = (velocity[:, :, prefix:].float() - target).square()
@@ -159,6 +160,8 @@ def to_device(batch: TrainBatch, device: torch.device) -> TrainBatch:
         audio=move(batch.audio),
         weight=move(batch.weight),
         anchors=anchors,
+        image=move(batch.image),
+        clip_fea=move(batch.clip_fea),
     )
 
 

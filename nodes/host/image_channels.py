@@ -15,13 +15,12 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ...gloria_core.sampling.chunks import STRIDE, Chunk, frames_of
+from ...gloria_core.sampling.chunks import Chunk, frames_of
+from ...gloria_core.sampling.known import known_mask, known_video
 from ...gloria_core.sampling.long_video import ChunkJob, PrefixMode
 from .guider import ChunkPrompts
 from .vae import to_bytes
 from .vae_stream import Frames, StreamDecoder, from_bytes
-
-_GREY = 0.5
 
 
 class ImageChannels:
@@ -129,18 +128,10 @@ def known_pictures(
         of a latent frame: 0 where a picture is known, 1 where it is not. Source: wan.md section 3.
     """
     _, _, num_latents, rows, columns = shape
-    some = first if first is not None else last
-    assert some is not None  # the callers know one of the two
-    video = torch.full((frames_of(range(num_latents)).stop, *some.shape[1:3], 3), _GREY)
-    mask = torch.ones(1, 1, STRIDE * num_latents, rows, columns)
-    if first is not None:
-        video[: len(first)] = first[..., :3]
-        mask[:, :, : len(first) + STRIDE - 1] = 0.0  # the first picture counts four times: it fills a latent alone
-    if last is not None:
-        video[-len(last) :] = last[..., :3]
-        mask[:, :, -len(last) :] = 0.0
-    mask = mask.view(1, num_latents, STRIDE, rows, columns).transpose(1, 2)
-    return vae.encode(video), mask
+    num_first, num_last = (0 if pictures is None else len(pictures) for pictures in (first, last))
+    unknown = 1.0 - known_mask(num_latents, num_first, num_last)  # (4, T)
+    mask = unknown[None, :, :, None, None].expand(-1, -1, -1, rows, columns)
+    return vae.encode(known_video(num_latents, first, last)), mask
 
 
 def _both(
