@@ -21,7 +21,7 @@ from gloria_pack.gloria_core.model.attention import torch_attention
 from gloria_pack.gloria_core.protocols import Attention
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
+sys.path += [str(Path(__file__).parents[3]), str(Path(__file__).parents[2] / "bench")]
 from instruments import count_flops, peak_bytes, replaced, stub_attention
 
 TOLERANCE = 1e-4
