@@ -89,7 +89,7 @@ def amount_inputs(steps: int, rate: float) -> list[io.Input]:
             tooltip="What is taught. character: one person from a few clips, which is what a LoRA is mostly for. The "
             "stages are the paper's, on much footage: I speech (gives a model without ears new ones), II the scene and "
             "going on from clean pictures, III views and expressions. 'stages I to III' trains one after the other, "
-            "each for the given steps.",
+            "each for the given steps, and views and expressions together for a quarter of them at the end.",
         ),
     ]
 

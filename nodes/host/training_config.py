@@ -1,5 +1,6 @@
 """What the widgets of a training node say, as the trainer's own settings."""
 
+import math
 import os
 import re
 import tomllib
@@ -21,6 +22,9 @@ from ..sockets import Dataset
 from .checkpoints import weights_path
 from .paths import training_folder
 
+_SHORT_STAGE, _SHORT_SHARE = "both", 4
+"""The last stage, which is short, and by what its steps are divided. Paper: 4.4; the share is ours."""
+
 STAGES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "character": (("", "character", "anchors"),),
     "stage I": (("", "stage1", "audio"),),
@@ -30,7 +34,8 @@ STAGES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "stages I to III": (
         ("speech", "stage1", "audio"),
         ("scene", "stage2", "video"),
-        ("anchors", "stage3-both", "anchors"),
+        ("anchors", "stage3", "anchors"),
+        (_SHORT_STAGE, "stage3-both", "anchors"),
     ),
 }
 """Choices of what is taught: name of each stage, its options' preset, and its noise levels' preset."""
@@ -120,11 +125,12 @@ def settings_text(wanted: Wanted) -> str:
     stages = STAGES[wanted.stage]
     if len(stages) == 1:
         return config.to_toml()
-    parts = [
-        f'\n[[stages]]\nname = "{name}"\ntask.options.preset = "{options}"\nobjective.preset = "{noise}"\n'
-        for name, options, noise in stages
-    ]
-    return config.to_toml() + "".join(parts)
+    return config.to_toml() + "".join(_stage(*stage, config.run.total_steps) for stage in stages)
+
+
+def _stage(name: str, options: str, noise: str, steps: int) -> str:
+    told = f'\n[[stages]]\nname = "{name}"\ntask.options.preset = "{options}"\nobjective.preset = "{noise}"\n'
+    return told if name != _SHORT_STAGE else f"{told}run.total_steps = {math.ceil(steps / _SHORT_SHARE)}\n"
 
 
 def check_startable(config: TrainConfig) -> None:

@@ -91,12 +91,19 @@ def test_a_training_is_followed_to_its_end_and_answers_when_it_is_finished(host:
     assert steps_of(Job(jobs(host) / "short")) == [1, 2, 3, 4]
 
 
-def test_the_shipped_example_trains(host: Host, star: Path) -> None:
-    folder = host.base / "input" / "my-character"
-    shutil.copytree(star, folder, dirs_exist_ok=True)
-    quick = changed(shipped("gloria_train_lora"), "GloriaTrainLoRA", steps=2, sample_every=2, job="example")
-    entry = host.queue(quick)
-    assert "example: finished, step 2 of 2" in entry["outputs"]["5"]["text"][0]
+@pytest.mark.parametrize(
+    ("example", "node", "footage", "ends_with"),
+    [
+        ("gloria_train_lora", "GloriaTrainLoRA", "my-character", "gloria_train_lora: finished, step 2 of 2"),
+        ("gloria_train_stages", "GloriaTrainFull", "my-footage", "4-both, step 1 of 1"),
+    ],
+)
+def test_the_shipped_examples_train(
+    host: Host, star: Path, example: str, node: str, footage: str, ends_with: str
+) -> None:
+    shutil.copytree(star, host.base / "input" / footage, dirs_exist_ok=True)
+    entry = host.queue(changed(shipped(example), node, steps=2, sample_every=2, job=example))
+    assert ends_with in entry["outputs"]["5"]["text"][0]
     assert "No problems." in entry["outputs"]["2"]["text"][0]
     assert "will do" in entry["outputs"]["4"]["text"][0]
     assert [len(entry["outputs"][node]["images"]) for node in ("6", "7")] == [1, 1]
@@ -107,7 +114,7 @@ def test_a_whole_model_is_trained_in_stages(host: Host, footage: Path) -> None:
     given = {name: value for name, value in LORA.items() if name not in left}
     given |= {"steps": 1, "stage": "stages I to III", "learning_rate": 1e-5}
     entry = host.queue(prompt("GloriaTrainFull", job="whole", **given))
-    assert "3-anchors, step 1 of 1" in report(entry)
+    assert "4-both, step 1 of 1" in report(entry)
     assert "was loaded as a model" in report(entry)
     assert (host.base / "output" / "diffusion_models" / "gloria" / "whole.safetensors").is_file()
 

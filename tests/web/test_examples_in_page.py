@@ -22,6 +22,7 @@ EXAMPLES = {
     "Gloria - direct over time": "gloria_direct",
     "Gloria - continue a video": "gloria_continue",
     "Gloria - train a LoRA of your character": "gloria_train_lora",
+    "Gloria - train stages I to III on a folder": "gloria_train_stages",
     "Gloria - Wan2.1 speaks with FantasyTalking": "wan21_fantasytalking",
     "Gloria - Wan2.1 speaks with InfiniteTalk": "wan21_infinitetalk",
     "Gloria - Wan2.1 in four steps with lightx2v": "wan21_lightx2v",
