@@ -10,6 +10,9 @@ from ..errors import AudioError
 from ..types import AudioFeatures
 
 _LONGEST_OFFSET_S = 10.0
+_AHEAD_S = 1.0
+"""A looped sound goes on for so long behind the video: no window looks further ahead, and so the last chunk of a video
+hears what it would hear in a longer one."""
 
 
 def on_video_clock(
@@ -26,7 +29,7 @@ def on_video_clock(
     rate = features.rows_per_second or features.fps
     rows, padding = features.frames, features.padding
     if period_s is not None:
-        rows = _repeated(rows, math.ceil(num_frames / features.fps * rate), period_s * rate)
+        rows = _repeated(rows, math.ceil((num_frames / features.fps + _AHEAD_S) * rate), period_s * rate)
     if skipped_frames:
         row = torch.zeros_like(rows[0]) if padding is None else padding.to(rows)
         rows = torch.cat([row.expand(round(skipped_frames / features.fps * rate), *row.shape), rows])

@@ -174,6 +174,17 @@ def test_late_lips_finish_what_was_said_as_a_loop_begins_anew(period_s: float) -
     assert (heard[late:] == plain[:-late]).double().mean() > 0.9
 
 
+@pytest.mark.parametrize("fps", [12, 16, 25])
+def test_a_looped_sound_goes_on_behind_the_end_as_in_a_longer_video(fps: float) -> None:
+    said = AudioFeatures(torch.arange(1, round(1.7 * fps) + 1, dtype=torch.float64)[:, None], fps)
+
+    def heard(num_latents: int) -> Tensor:
+        audio = on_video_clock(said, num_frames=4 * num_latents - 3, period_s=1.7)
+        return branch_windows(AudioConfig(feature_dim=1), audio, 0, num_latents)
+
+    assert torch.equal(heard(20), heard(30)[:20])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 48000, 96000])
 def test_sounds_of_any_rate_keep_their_time(rate: int) -> None:
