@@ -65,6 +65,9 @@ class Settings:
     extra: tuple[str, ...] = field(default=())
     """Further options for the host's command line."""
 
+    python_path: Path | None = None
+    """Folder of further Python packages that the host finds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -165,6 +168,8 @@ def _share_models(host: Path, base: Path) -> Path:
 def _surroundings(environment: Environment, settings: Settings) -> dict[str, str]:
     variables = dict(os.environ)
     variables.pop("PYTHONPATH", None)
+    if settings.python_path:
+        variables["PYTHONPATH"] = str(settings.python_path)
     variables["PYTHONUNBUFFERED"] = "1"
     if environment.own:
         variables["PYTHONPYCACHEPREFIX"] = str(PRIVATE / "pycache")

@@ -1,5 +1,6 @@
 """Nodes for whole characters: the board of their pictures, their files, and filling a board."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from ..gloria_core.anchors.picture import AnchorPicture
 from ..gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
+from .host.analysis import ANALYSIS
 from .host.api import io, ui
 from .host.character_files import character_files, character_path, load_character, save_character
 from .host.characters import board_fingerprint, set_pictures
@@ -293,7 +295,8 @@ class FillAnchors(io.ComfyNode):
     ) -> io.NodeOutput:
         """Take the pictures apart and name them."""
         grid = (settings.get("columns", 0), settings.get("rows", 0))
-        found = fill(images, video, settings.get("source", SOURCES[0]), grid, settings.get("slots", ""))
+        source, slots = settings.get("source", SOURCES[0]), settings.get("slots", "")
+        found = ANALYSIS.use(partial(fill, images, video, source, grid, slots))
         lines = "\n".join(told(found))
         return io.NodeOutput(chain_of(found, previous), previews(found), lines, ui=ui.PreviewText(lines))
 

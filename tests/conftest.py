@@ -70,7 +70,8 @@ def host_environment() -> Environment:
 
 
 HostStarter = Callable[..., AbstractContextManager[Host]]
-"""Starts a host in a private folder, with further options for its command line, and ends it with the context."""
+"""Starts a host in a private folder, with further options for its command line and, as `python_path`, a folder of
+further Python packages, and ends it with the context."""
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +79,11 @@ def start_host(host_environment: Environment) -> HostStarter:
     """For the few tests that need a host of their own."""
 
     @contextmanager
-    def start(base: Path, *extra: str) -> Iterator[Host]:
+    def start(base: Path, *extra: str, python_path: Path | None = None) -> Iterator[Host]:
         accelerator = ask(Path(sys.executable), ROOT).accelerator
-        settings = Settings(base=base, log=base / "host.log", cpu=not accelerator, threads=1, extra=extra)
+        settings = Settings(
+            base=base, log=base / "host.log", cpu=not accelerator, threads=1, extra=extra, python_path=python_path
+        )
         with running(host_environment, settings) as server:
             wait_until_ready(server)
             yield Host(server)

@@ -1,4 +1,4 @@
-"""What a part that understands people can tell of a picture. Nothing here does: the data pipeline brings it."""
+"""What a part that understands people can tell of a picture. Gloria brings none: see `installed.py`."""
 
 import math
 from collections.abc import Mapping

@@ -35,14 +35,15 @@ def propose_crop(image: Image.Image, preset: str, analysis: PictureAnalysis | No
         return (0.0, 0.0, 1.0, 1.0), "centre"
     seen = analysis(np.asarray(image)) if analysis is not None else None
     if seen is not None and (box := seen.face if preset == "head" else seen.body) is not None:
-        return _with_margin(box), "analysis"
+        return with_margin(box), "analysis"
     figure = figure_box(image)
     if figure is not None:
-        return _with_margin(_head_of(figure, image.size) if preset == "head" else figure), "background"
+        return with_margin(_head_of(figure, image.size) if preset == "head" else figure), "background"
     return _centred(preset, image.size), "centre"
 
 
-def _with_margin(box: Box) -> Crop:
+def with_margin(box: Box) -> Crop:
+    """Return the crop around a box, with a little room."""
     x, y, width, height = box
     left, top = max(0.0, x - _MARGIN * width), max(0.0, y - _MARGIN * height)
     right, bottom = min(1.0, x + (1 + _MARGIN) * width), min(1.0, y + (1 + _MARGIN) * height)

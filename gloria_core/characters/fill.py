@@ -1,7 +1,7 @@
 """Filling a board from a sheet, a row of pictures or a video: candidates, and which of them goes where."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,10 @@ from PIL import Image
 from ..anchors.analysis import PictureAnalysis, Seen
 from ..errors import AnchorError
 from ..types import EXPRESSIONS, VIEWS
+from .board import Crop
+from .crop import with_margin
 from .measure import difference, grey, sharpness
+from .pictures import cut
 from .sheet import Panels, Pixels, find_panels, grid_panels
 from .slots import GLOBAL, KEYS
 
@@ -36,6 +39,8 @@ _BY_PLACE, _BY_TIME = 0.5, 0.1
 """Scores where nothing was seen: a sheet's order is a habit, a video's turn is a guess."""
 _LEAST = 0.3
 """Score below which an analysed picture is not proposed."""
+_LEAST_FACE = 32
+"""Pixels of a face's shorter side below which its expression is not proposed: two tokens."""
 
 Frames = Callable[[], Iterator[NDArray[np.uint8]]]
 """Gives batches (n, H, W, 3) of a video from its start, as often as it is called."""
@@ -53,6 +58,12 @@ class Candidate:
     """Place on the sheet."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """0..1, by the keys of slots."""
+    crops: Mapping[str, Crop] = field(default_factory=dict)
+    """What the slots of ``views`` and of ``expressions`` take of it, where the body or the face was found."""
+
+    def crop_for(self, key: str) -> Crop | None:
+        """Return what a slot takes of it; None is the whole picture."""
+        return self.crops.get(key.partition(".")[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,6 +76,12 @@ class Filling:
     by: str
     """``analysis``, or ``position`` where nothing was seen."""
     grid: tuple[int, int] | None = None
+
+    def pictures(self) -> dict[str, Image.Image]:
+        """Return what is proposed for each slot, cropped."""
+        known = {candidate.id: candidate for candidate in self.candidates}
+        chosen = {key: known[identity] for key, identity in self.proposal.items()}
+        return {key: cut(candidate.image, candidate.crop_for(key)) for key, candidate in chosen.items()}
 
 
 def keys_for(count: int) -> tuple[str, ...]:
@@ -142,7 +159,7 @@ def fill_from_video(frames: Frames, fps: float, analysis: PictureAnalysis | None
         for place, picture in zip(chosen, pictures, strict=True)
     )
     if analysis is not None:
-        return _analysed(candidates, analysis, None)
+        return _analysed(candidates, analysis, None) or fill_from_video(frames, fps)
     return Filling(candidates=candidates, proposal={key: identities[p] for key, p in turn.items()}, by="position")
 
 
@@ -167,8 +184,8 @@ def _filled(
         )
         for i, picture in enumerate(pictures)
     )
-    if analysis is not None:
-        return _analysed(candidates, analysis, grid)
+    if analysis is not None and (found := _analysed(candidates, analysis, grid)):
+        return found
     proposal = {key: candidates[i].id for i, key in places.items() if i < len(candidates)}
     return Filling(candidates=candidates, proposal=proposal, by="position", grid=grid)
 
@@ -181,29 +198,39 @@ def _check_keys(keys: Sequence[str]) -> None:
             raise AnchorError(f"The slot '{key}' is named twice; each takes one picture.")
 
 
-def _analysed(candidates: Iterable[Candidate], analysis: PictureAnalysis, grid: tuple[int, int] | None) -> Filling:
-    """Propose the best-scored candidate for each slot; one picture may show a view and an expression, not two views."""
-    scored = tuple(
-        Candidate(
-            id=c.id, image=c.image, at_s=c.at_s, box=c.box, scores=_scores(analysis(np.asarray(c.image)), c.image)
-        )
-        for c in candidates
-    )
+def _analysed(
+    candidates: Iterable[Candidate], analysis: PictureAnalysis, grid: tuple[int, int] | None
+) -> Filling | None:
+    """Propose the best-scored candidate for each slot; one picture may show a view and an expression, not two views.
+
+    None where nothing that is seen fits a slot.
+    """
+    scored = tuple(_scored(candidate, analysis(np.asarray(candidate.image))) for candidate in candidates)
     proposal: dict[str, str] = {}
     ranked = sorted(((s, key, c.id) for c in scored for key, s in c.scores.items()), key=lambda entry: -entry[0])
     for score, key, identity in ranked:
         used = {other for known, other in proposal.items() if known.partition(".")[0] == key.partition(".")[0]}
         if score >= _LEAST and key not in proposal and identity not in used:
             proposal[key] = identity
+    if not proposal:
+        return None
     return Filling(
         candidates=scored, proposal={k: proposal[k] for k in KEYS if k in proposal}, by="analysis", grid=grid
     )
 
 
+def _scored(candidate: Candidate, seen: Seen) -> Candidate:
+    boxes = {"views": seen.body, "expressions": seen.face}
+    crops = {group: with_margin(box) for group, box in boxes.items() if box is not None}
+    return replace(candidate, scores=_scores(seen, candidate.image), crops=crops)
+
+
 def _scores(seen: Seen, image: Image.Image) -> dict[str, float]:
     quality = 0.5 + 0.5 * sharpness(image)
-    scores = {f"views.{view}": seen.view_score(view) * quality for view in VIEWS}
-    scores |= {f"expressions.{name}": seen.expressions.get(name, 0.0) * quality for name in EXPRESSIONS}
+    whole = 0.5 if seen.face is not None and seen.body is None else 1.0  # a head alone hardly shows a view
+    scores = {f"views.{view}": seen.view_score(view) * quality * whole for view in VIEWS}
+    if seen.face is None or min(seen.face[2] * image.width, seen.face[3] * image.height) >= _LEAST_FACE:
+        scores |= {f"expressions.{name}": seen.expressions.get(name, 0.0) * quality for name in EXPRESSIONS}
     scores[GLOBAL] = scores["views.front"]
     return {key: round(score, 3) for key, score in scores.items() if score > 0}
 

@@ -18,7 +18,6 @@ _SMALLEST = {AnchorRole.GLOBAL: 0, AnchorRole.VIEW: 96, AnchorRole.EXPRESSION: 6
 """Pixels of the shorter side below which a picture shows too little; the global one may be as small as the video."""
 _LARGE_VIDEO = 1280 * 720
 _BLURRED = 0.02
-_SMALLEST_FACE = 64
 _SURE = 0.5
 _EXPRESSION = 0.6
 
@@ -75,14 +74,18 @@ def _warnings(
     if sharpness(part) < _BLURRED:
         found.append("This looks blurred, or has hardly any detail: take a sharper picture.")
     if analysis is not None:
-        found += _of_what_is_seen(used, analysis(np.asarray(part)), part.size)
+        found += _of_what_is_seen(used, analysis(np.asarray(part)), part.height, scene_px)
     return found
 
 
+def _least(role: AnchorRole, scene_px: int | None) -> int:
+    if scene_px is None:
+        return _SMALLEST[role]
+    return min(_SMALLEST[role], scene_px if role == AnchorRole.VIEW else scene_px // 2)
+
+
 def _of_size(role: AnchorRole, width: int, height: int, scene_px: int | None) -> list[str]:
-    least = _SMALLEST[role]
-    if scene_px is not None:
-        least = min(least, scene_px if role == AnchorRole.VIEW else scene_px // 2)
+    least = _least(role, scene_px)
     if min(width, height) < least:
         return [f"This is {width} x {height} px: too small. Take at least {least} px on the shorter side."]
     if role == AnchorRole.GLOBAL and width * height > _LARGE_VIDEO:
@@ -101,14 +104,14 @@ def _of_shape(role: AnchorRole, width: int, height: int) -> list[str]:
     return []
 
 
-def _of_what_is_seen(used: AnchorPicture, seen: Seen, size: tuple[int, int]) -> list[str]:
+def _of_what_is_seen(used: AnchorPicture, seen: Seen, height: int, scene_px: int | None) -> list[str]:
     found = []
     if used.role == AnchorRole.VIEW and seen.view not in (None, used.slot) and seen.view_score(used.slot) < _SURE:
         found.append(f"This looks like a {seen.view} view.")
     if used.role == AnchorRole.EXPRESSION and seen.face is not None:
-        face = round(seen.face[3] * size[1])
-        if face < _SMALLEST_FACE:
-            found.append(f"The face is {face} px: too small.")
+        face = round(seen.face[3] * height)
+        if face < _least(used.role, scene_px):
+            found.append(f"The face is {face} px: too small. Crop to the head, or take a larger picture.")
         best = max(seen.expressions, key=lambda name: seen.expressions[name], default=used.slot)
         if best != used.slot and seen.expressions[best] > _EXPRESSION:
             found.append(f"This looks {_ADJECTIVES.get(best, best)}.")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import tempfile
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ...gloria_core.characters.shelf import (
 from ...gloria_core.characters.slots import GLOBAL
 from ...gloria_core.errors import ConfigError, GloriaError, MediaError
 from . import answers
+from .analysis import ANALYSIS
 from .answers import FRESH, Routes, TooLargeError, check_kind
 from .character_files import character_folders
 from .characters import board_file
@@ -58,14 +59,14 @@ async def _look(request: web.Request) -> web.StreamResponse:
     scene = await asyncio.to_thread(_scene_px, board)
     for key, slot in board.slots.items():
         found[key] = await asyncio.to_thread(_seen, key, slot, stride, scene)
-    return _said({"slots": found})
+    return _said({"slots": found, "analysis": await asyncio.to_thread(ANALYSIS.told)})
 
 
 async def _autocrop(request: web.Request) -> web.StreamResponse:
     body = await _json(request)
     path, preset = board_file(_text(body, "image")), _text(body, "preset")
     picture = await asyncio.to_thread(read_picture, path, path.name)
-    crop, by = await asyncio.to_thread(propose_crop, picture.image, preset)
+    crop, by = await asyncio.to_thread(ANALYSIS.use, partial(propose_crop, picture.image, preset))
     return _said({"crop": list(crop), "by": by})
 
 
@@ -80,7 +81,7 @@ async def _fill(request: web.Request) -> web.StreamResponse:
     ):
         raise ConfigError(f"The grid is {str(grid)[:40]}; it is [columns, rows], two whole numbers from 1 to 64.")
     chosen = (grid[0], grid[1]) if grid is not None else None
-    return _said(await asyncio.to_thread(fill_from_file, path, _input(), kinds[0], chosen))
+    return _said(await asyncio.to_thread(ANALYSIS.use, partial(fill_from_file, path, _input(), kinds[0], chosen)))
 
 
 async def _characters(_request: web.Request) -> web.StreamResponse:
@@ -160,7 +161,10 @@ def _seen(key: str, slot: Slot, stride: int, scene_px: int | None) -> Json:
 @lru_cache(maxsize=256)
 def _looked_at(key: str, slot: Slot, stride: int, scene_px: int | None, stamp: tuple[int, int]) -> Json:
     """Look at a picture once for each state of its file."""
-    told = look_at(key, slot_file(key, slot, board_file), slot, stride=stride, scene_px=scene_px)
+    picture = slot_file(key, slot, board_file)
+    told = ANALYSIS.use(
+        lambda analysis: look_at(key, picture, slot, stride=stride, scene_px=scene_px, analysis=analysis)
+    )
     return {**told, "bytes": stamp[1]}
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...gloria_core.anchors.analysis import PictureAnalysis
 from ...gloria_core.anchors.picture import AnchorPicture
 from ...gloria_core.characters.fill import (
     Candidate,
@@ -50,7 +51,14 @@ def parse_slots(text: str) -> tuple[str, ...]:
     return tuple(short.get(name, name) for name in names)
 
 
-def fill(images: Tensor | None, video: Any, source: str, grid: tuple[int, int], slots: str) -> Filling:  # noqa: ANN401 - VIDEO
+def fill(
+    images: Tensor | None,
+    video: Any,  # noqa: ANN401 - VIDEO
+    source: str,
+    grid: tuple[int, int],
+    slots: str,
+    analysis: PictureAnalysis | None = None,
+) -> Filling:
     """Propose slots for what a node was given.
 
     Args:
@@ -58,7 +66,8 @@ def fill(images: Tensor | None, video: Any, source: str, grid: tuple[int, int], 
         video: the host's VIDEO; one of the two is given.
         source: one of SOURCES.
         grid: columns and rows of a sheet; zeros find them.
-        slots: names of slots in the order of the pictures; empty goes by their number.
+        slots: names of slots in the order of the pictures; empty goes by what they show, or by their number.
+        analysis: finds people; None goes by order.
 
     Raises:
         ConfigError: both or neither are given, or a name is wrong.
@@ -69,31 +78,29 @@ def fill(images: Tensor | None, video: Any, source: str, grid: tuple[int, int], 
     if (grid[0] > 0) != (grid[1] > 0):
         raise ConfigError(f"The grid is {grid[0]} x {grid[1]}; set both columns and rows, or leave both at 0.")
     if images is None:
-        return fill_from_video(*_frames_of(video))
+        return fill_from_video(*_frames_of(video), analysis)
     keys = parse_slots(slots)
     if source == "sheet" or (source == "automatic" and images.shape[0] == 1):
-        found = fill_from_sheet(to_image(images[:1]), grid if grid[0] else None)
+        found = fill_from_sheet(to_image(images[:1]), grid if grid[0] else None, None if keys else analysis)
         return fill_from_pictures([c.image for c in found.candidates], keys) if keys else found
-    return fill_from_pictures([to_image(picture) for picture in single_pictures(images)], keys)
+    return fill_from_pictures([to_image(picture) for picture in single_pictures(images)], keys, analysis)
 
 
 def chain_of(filling: Filling, previous: tuple[AnchorPicture, ...]) -> tuple[AnchorPicture, ...]:
     """Return the proposed pictures behind those of a chain, which keep their slots."""
-    images = {candidate.id: candidate.image for candidate in filling.candidates}
     taken = {(picture.role, picture.slot) for picture in previous}
     places = {key: role_and_slot(key) for key in filling.proposal}
     made = [
-        AnchorPicture(*place, to_tensor(images[filling.proposal[key]]))
-        for key, place in places.items()
-        if place not in taken
+        AnchorPicture(*places[key], to_tensor(image))
+        for key, image in filling.pictures().items()
+        if places[key] not in taken
     ]
     return (*previous, *made)
 
 
 def previews(filling: Filling) -> Tensor:
     """Return the proposed pictures side by side, as one IMAGE (1, H, W, 3) on white."""
-    images = {candidate.id: candidate.image for candidate in filling.candidates}
-    chosen = [images[identity] for identity in filling.proposal.values()] or list(images.values())
+    chosen = list(filling.pictures().values()) or [candidate.image for candidate in filling.candidates]
     height = min(256, max(image.height for image in chosen))
     row = [image.resize((max(1, round(image.width * height / image.height)), height)) for image in chosen]
     aside = Image.new("RGB", (min(_MOST_ASIDE, sum(image.width for image in row)), height), "white")
@@ -110,7 +117,9 @@ def told(filling: Filling) -> list[str]:
     return [f"{key}: {name} ({scores[name].get(key, 0.0):.2f})" for key, name in filling.proposal.items()]
 
 
-def fill_from_file(path: Path, root: Path, kind: str, grid: tuple[int, int] | None) -> dict[str, Any]:
+def fill_from_file(
+    path: Path, root: Path, kind: str, grid: tuple[int, int] | None, analysis: PictureAnalysis | None = None
+) -> dict[str, Any]:
     """Propose slots from a sheet or a video of the input folder, its pictures written beside.
 
     Args:
@@ -118,14 +127,15 @@ def fill_from_file(path: Path, root: Path, kind: str, grid: tuple[int, int] | No
         root: the input folder; the pictures go to ``gloria/fill/DIGEST`` below it.
         kind: ``image`` or ``video``.
         grid: columns and rows of a sheet; None finds them.
+        analysis: finds people; None goes by order.
 
     Raises:
         GloriaError: the file cannot be read, or the grid does not fit.
     """
     if kind == "image":
-        found = fill_from_sheet(read_picture(path, path.name).image, grid)
+        found = fill_from_sheet(read_picture(path, path.name).image, grid, analysis)
     else:
-        found = fill_from_video(partial(iter_frames, path), probe(path).fps)
+        found = fill_from_video(partial(iter_frames, path), probe(path).fps, analysis)
     return {
         "grid": list(found.grid) if found.grid else None,
         "candidates": [_written(candidate, root) for candidate in found.candidates],
@@ -147,6 +157,7 @@ def _written(candidate: Candidate, root: Path) -> dict[str, Any]:
         "id": candidate.id,
         "image": path.relative_to(root).as_posix(),
         "scores": dict(candidate.scores),
+        "crops": {group: list(crop) for group, crop in candidate.crops.items()},
     }
     return found if candidate.at_s is None else {**found, "at_s": candidate.at_s}
 

@@ -164,3 +164,30 @@ def test_crops_are_proposed_by_what_can_be_told() -> None:
     assert x == pytest.approx(0.392)
     with pytest.raises(ConfigError, match="no crop 'feet'"):
         propose_crop(page, "feet")
+
+
+def test_where_an_analysis_sees_nobody_the_order_decides() -> None:
+    found = fill_from_sheet(sheet(4, 1), analysis=lambda pixels: Seen())
+    assert found.by == "position"
+    assert found.proposal == fill_from_sheet(sheet(4, 1)).proposal
+
+
+def test_slots_take_the_part_that_was_found() -> None:
+    seen = Seen(yaw=0.0, expressions={"sad": 1.0}, face=(0.25, 0.0, 0.5, 0.25), body=(0.1, 0.0, 0.8, 0.9))
+    found = fill_from_pictures([figure(1)], analysis=lambda pixels: seen)
+    sizes = {key: picture.size for key, picture in found.pictures().items()}
+    assert sizes == {"global": (80, 160), "views.front": (70, 150), "expressions.sad": (44, 42)}
+    small = Seen(yaw=0.0, expressions={"sad": 1.0}, face=(0.4, 0.0, 0.2, 0.1))
+    assert "expressions.sad" not in fill_from_pictures([figure(1)], analysis=lambda pixels: small).proposal
+
+
+def test_a_head_alone_is_the_last_choice_for_a_view() -> None:
+    head, body = figure(1), figure(2)
+    face = (0.3, 0.0, 0.4, 0.3)
+
+    def analysis(pixels: NDArray[np.uint8]) -> Seen:
+        whole = pixels.tobytes() == np.asarray(body).tobytes()
+        return Seen(yaw=0.0 if not whole else 20.0, face=face, body=(0.0, 0.0, 1.0, 1.0) if whole else None)
+
+    assert fill_from_pictures([head, body], analysis=analysis).proposal["views.front"] == "panel-2"
+    assert fill_from_pictures([head], analysis=analysis).proposal["views.front"] == "panel-1"
