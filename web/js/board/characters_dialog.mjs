@@ -1,7 +1,9 @@
 // @ts-check
 /** The characters of the model folder: open one, save one. */
 
+import { pictures } from "../lib/board_layout.mjs";
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 import { ask } from "./dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Board} Board */
@@ -16,8 +18,8 @@ export async function openCharacter(host) {
   const found = await host.attempt(() => host.characters());
   if (!found) return null;
   const list = element("div", { class: "gloria-characters" });
-  const body = found.length ? list : element("p", {}, "No character has been saved yet. Fill a board and press Save.");
-  const id = await ask("Open a character", [body], [{ label: "Cancel", value: null }], (close) => {
+  const body = found.length ? list : element("p", {}, t("No character has been saved yet. Fill a board and press Save."));
+  const id = await ask(t("Open a character"), [body], [{ label: t("Cancel"), value: null }], (close) => {
     list.append(...found.map((character) => card(host, character, () => close(character.id))));
   });
   return id === null ? null : host.attempt(() => host.open(id));
@@ -30,22 +32,21 @@ export async function openCharacter(host) {
  */
 export async function saveCharacter(host, board) {
   const name = String(board.name ?? "").trim();
-  if (!name) return host.say("Give the character a name first: it is what the file is called.", "warn");
+  if (!name) return host.say(t("Give the character a name first: it is what the file is called."), "warn");
   await host.attempt(async () => {
     const there = (await host.characters()).some((character) => character.id === name || character.name === name);
-    const question = element("p", {}, `There is a character '${name}' already. Replace it?`);
-    const choices = [{ label: "Cancel", value: false }, { label: "Replace", value: true, is_main: true }];
-    if (there && !(await ask("Save the character", [question], choices))) return;
+    const question = element("p", {}, t("There is a character '{name}' already. Replace it?", { name }));
+    const choices = [{ label: t("Cancel"), value: false }, { label: t("Replace"), value: true, is_main: true }];
+    if (there && !(await ask(t("Save the character"), [question], choices))) return;
     await host.save(name, board, there);
-    host.say(`Saved '${name}'.`, "success");
+    host.say(t("Saved '{name}'.", { name }), "success");
   });
 }
 
 /** @param {BoardHost} host @param {{id: string, name: string, slots: string[]}} character @param {() => void} choose */
 function card(host, { id, name, slots }, choose) {
   const picture = element("img", { src: host.thumbnail(id), alt: "", loading: "lazy" });
-  const count = slots.length === 1 ? "1 picture" : `${slots.length} pictures`;
-  const button = element("button", { type: "button", data: { character: id } }, picture, element("b", {}, name || id), element("span", {}, count));
+  const button = element("button", { type: "button", data: { character: id } }, picture, element("b", {}, name || id), element("span", {}, pictures(slots.length)));
   on(button, "click", choose);
   return button;
 }

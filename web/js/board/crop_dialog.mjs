@@ -4,6 +4,7 @@
 import { HANDLES, WHOLE, dragged, drawable, drawn, inPixels, stored } from "../lib/board_crop.mjs";
 import { titleOf } from "../lib/board_layout.mjs";
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 import { ask } from "./dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Crop} Crop */
@@ -13,7 +14,6 @@ import { ask } from "./dialog.mjs";
 const STEP = 0.01;
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
-const BY = { analysis: "Found in the picture.", background: "Found by its plain background.", centre: "Centred: nothing was found in the picture." };
 
 /**
  * Let the artist crop the picture of a slot.
@@ -24,8 +24,8 @@ const BY = { analysis: "Found in the picture.", background: "Found by its plain 
  */
 export async function cropPicture(host, slot, entry) {
   const editor = new CropEditor(host, slot, entry);
-  const choices = [{ label: "Cancel", value: null }, { label: "Crop", value: "crop", is_main: true }];
-  const chosen = await ask(`Crop ${titleOf(slot)}`, [editor.element], choices);
+  const choices = [{ label: t("Cancel"), value: null }, { label: t("Crop"), value: "crop", is_main: true }];
+  const chosen = await ask(t("Crop {slot}", { slot: titleOf(slot) }), [editor.element], choices);
   return chosen && { crop: stored(editor.box) };
 }
 
@@ -38,7 +38,7 @@ class CropEditor {
     this.box = drawable(entry.crop);
     this.picture = element("img", { src: host.pictureUrl(entry.image), alt: entry.image, draggable: false });
     this.selection = element("div", { class: "gloria-selection", tabIndex: 0, role: "group", data: { handle: "move" },
-      "aria-label": "Crop. Arrow keys move it, Shift and an arrow key sizes it." },
+      "aria-label": t("Crop. Arrow keys move it, Shift and an arrow key sizes it.") },
       ...HANDLES.map((handle) => element("i", { data: { handle } })));
     this.stage = element("div", { class: "gloria-stage" }, this.picture, this.selection);
     this.told = element("output", { class: "gloria-told" });
@@ -50,25 +50,25 @@ class CropEditor {
   }
 
   #presets() {
-    /** @type {[string, string, () => void][]} */
+    /** @type {[string, string, string, () => void][]} */
     const presets = [
-      ["Body", "The body with a little room around it", () => this.#propose("body")],
-      ["Head", "The head with a little room around it", () => this.#propose("head")],
-      ["Whole", "The whole picture", () => this.#set([...WHOLE])],
-      ["Auto", "What this slot needs", () => this.#propose(kindOf(this.slot))],
+      ["body", t("Body"), t("The body with a little room around it"), () => this.#propose("body")],
+      ["head", t("Head"), t("The head with a little room around it"), () => this.#propose("head")],
+      ["whole", t("Whole"), t("The whole picture"), () => this.#set([...WHOLE])],
+      ["auto", t("Auto"), t("What this slot needs"), () => this.#propose(kindOf(this.slot))],
     ];
-    const buttons = presets.map(([label, title, act]) => {
-      const button = element("button", { type: "button", title, data: { preset: label.toLowerCase() } }, label);
+    const buttons = presets.map(([preset, label, title, act]) => {
+      const button = element("button", { type: "button", title, data: { preset } }, label);
       on(button, "click", act);
       return button;
     });
-    return element("div", { class: "gloria-presets", role: "group", "aria-label": "Presets" }, ...buttons);
+    return element("div", { class: "gloria-presets", role: "group", "aria-label": t("Presets") }, ...buttons);
   }
 
   /** @param {"body" | "head" | "whole"} preset */
   async #propose(preset) {
     const found = await this.host.attempt(() => this.host.autocrop(this.entry.image, preset, this.slot));
-    if (found) this.#set(found.crop ? drawable(found.crop) : [...WHOLE], BY[/** @type {keyof typeof BY} */ (found.by)]);
+    if (found) this.#set(found.crop ? drawable(found.crop) : [...WHOLE], foundBy(found.by));
   }
 
   /** @param {PointerEvent} event */
@@ -114,6 +114,13 @@ class CropEditor {
     const { naturalWidth, naturalHeight } = this.picture;
     this.told.textContent = naturalWidth ? `${inPixels(this.box, naturalWidth, naturalHeight)} ${note}` : "";
   }
+}
+
+/** @param {string} by how the host found a crop. */
+function foundBy(by) {
+  if (by === "analysis") return t("Found in the picture.");
+  if (by === "background") return t("Found by its plain background.");
+  return by === "centre" ? t("Centred: nothing was found in the picture.") : "";
 }
 
 /** @param {string} slot */

@@ -4,6 +4,7 @@
 import { titleOf } from "../lib/board_layout.mjs";
 import { SLOTS } from "../lib/board_state.mjs";
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 import { ask } from "./dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Entry} Entry */
@@ -21,8 +22,8 @@ export async function fillBoard(host, source) {
   const proposal = await host.attempt(() => host.fill(source));
   if (!proposal) return null;
   const chooser = new FillChooser(host, source, proposal);
-  const choices = [{ label: "Cancel", value: null }, { label: "Fill the board", value: "fill", is_main: true }];
-  const chosen = await ask("Fill the board", [chooser.element], choices);
+  const choices = [{ label: t("Cancel"), value: null }, { label: t("Fill the board"), value: "fill", is_main: true }];
+  const chosen = await ask(t("Fill the board"), [chooser.element], choices);
   return chosen && chooser.entries();
 }
 
@@ -34,10 +35,10 @@ class FillChooser {
     this.proposal = proposal;
     this.chosen = /** @type {Record<string, string>} */ ({});
     this.slot = SLOTS[0];
-    this.columns = sideOf("Columns of the sheet");
-    this.rows = sideOf("Rows of the sheet");
-    this.slots = element("div", { class: "gloria-targets", role: "listbox", "aria-label": "Slots" });
-    this.shown = element("div", { class: "gloria-candidates", role: "listbox", "aria-label": "Pictures" });
+    this.columns = sideOf(t("Columns of the sheet"));
+    this.rows = sideOf(t("Rows of the sheet"));
+    this.slots = element("div", { class: "gloria-targets", role: "listbox", "aria-label": t("Slots") });
+    this.shown = element("div", { class: "gloria-candidates", role: "listbox", "aria-label": t("Pictures") });
     this.told = element("p", { class: "gloria-told" });
     this.element = element("div", { class: "gloria-fill" }, this.told, this.#grid(), this.slots, this.shown);
     this.#take(proposal);
@@ -59,16 +60,18 @@ class FillChooser {
     this.proposal = proposal;
     this.chosen = { ...proposal.proposal };
     this.slot = Object.keys(this.chosen)[0] ?? SLOTS[0];
-    const by = proposal.by === "analysis" ? "by what they show" : "by their order; look at each";
-    this.told.textContent = `${proposal.candidates.length} pictures, laid into the slots ${by}. Choose a slot, then its picture.`;
+    const count = proposal.candidates.length;
+    this.told.textContent = proposal.by === "analysis"
+      ? t("{count} pictures, laid into the slots by what they show. Choose a slot, then its picture.", { count })
+      : t("{count} pictures, laid into the slots by their order; look at each. Choose a slot, then its picture.", { count });
     if (proposal.grid) [this.columns.value, this.rows.value] = proposal.grid.map(String);
     this.#draw();
   }
 
   #grid() {
-    const again = element("button", { type: "button" }, "Cut again");
+    const again = element("button", { type: "button" }, t("Cut again"));
     on(again, "click", () => this.#cut());
-    const row = element("div", { class: "gloria-grid" }, "Columns ", this.columns, " Rows ", this.rows, again);
+    const row = element("div", { class: "gloria-grid" }, `${t("Columns")} `, this.columns, ` ${t("Rows")} `, this.rows, again);
     row.hidden = !this.source.image;
     return row;
   }
@@ -81,7 +84,7 @@ class FillChooser {
 
   #draw() {
     this.slots.replaceChildren(...SLOTS.map((slot) => this.#option(titleOf(slot), this.#candidate(this.chosen[slot]), slot === this.slot, () => (this.slot = slot))));
-    const none = this.#option("none", undefined, !this.chosen[this.slot], () => delete this.chosen[this.slot]);
+    const none = this.#option(t("none"), undefined, !this.chosen[this.slot], () => delete this.chosen[this.slot]);
     this.shown.replaceChildren(none, ...this.proposal.candidates.map((found) =>
       this.#option(caption(found, this.slot), found, this.chosen[this.slot] === found.id, () => (this.chosen[this.slot] = found.id))));
   }
@@ -113,7 +116,7 @@ function sideOf(label) {
 
 /** @param {Candidate} found @param {string} slot */
 function caption({ id, at_s, scores }, slot) {
-  const where = at_s === undefined ? id : `${at_s.toFixed(1)} s`;
+  const where = at_s === undefined ? id : t("{seconds} s", { seconds: at_s.toFixed(1) });
   const score = scores?.[slot];
   return score === undefined ? where : `${where}, ${Math.round(100 * score)} %`;
 }

@@ -1,6 +1,8 @@
 // @ts-check
 /** What the board asks of the host: routes, uploads, pictures, messages, undo. */
 
+import { t } from "../lib/words.mjs";
+
 /** @typedef {import("../lib/board_state.mjs").Board} Board */
 
 /** An answer of the host that says no, in words for the artist. */
@@ -115,7 +117,7 @@ export class BoardHost {
    * @param {"error" | "warn" | "success"} [severity]
    */
   say(detail, severity = "error") {
-    this.app.extensionManager.toast.add({ severity, summary: "Anchor board", detail, life: severity === "error" ? 9000 : 4000 });
+    this.app.extensionManager.toast.add({ severity, summary: t("Anchor board"), detail, life: severity === "error" ? 9000 : 4000 });
   }
 
   /**
@@ -147,12 +149,14 @@ export class BoardHost {
    */
   async #ask(path, options) {
     const answer = await this.api.fetchApi(path, options).catch((/** @type {unknown} */ problem) => {
-      if (problem instanceof TypeError) throw new Refused("ComfyUI does not answer. Is it still running?");
+      if (problem instanceof TypeError) throw new Refused(t("ComfyUI does not answer. Is it still running?"));
       throw problem;
     });
     const text = await answer.text();
     const data = answer.headers.get("content-type")?.includes("json") ? JSON.parse(text) : {};
     if (answer.ok) return data;
-    throw new Refused(data.error ?? (answer.status === 413 ? "The file is too large for this ComfyUI." : `ComfyUI refused (${answer.status}).`));
+    if (data.error) throw new Refused(data.error);
+    const { status } = answer;
+    throw new Refused(status === 413 ? t("The file is too large for this ComfyUI.") : t("ComfyUI refused ({status}).", { status }));
   }
 }

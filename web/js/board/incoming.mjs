@@ -2,6 +2,7 @@
 /** What comes onto a board from outside: files, pictures of the page, pictures of other slots. */
 
 import { folderOf, put, slotsFor } from "../lib/board_state.mjs";
+import { t } from "../lib/words.mjs";
 import { Refused } from "./host.mjs";
 import { brought, contents, isCharacter, isPicture, isVideo, lifted, pathOf } from "./transfer.mjs";
 
@@ -57,7 +58,7 @@ export class Incoming {
   async #pictures(files, slot) {
     const pictures = files.filter(isPicture);
     const other = files.find((named) => !isPicture(named));
-    if (other) this.host.say(`'${other.name}' is no picture. Drop a PNG, JPEG or WebP, or a .gloria file.`);
+    if (other) this.host.say(t("'{name}' is no picture. Drop a PNG, JPEG or WebP, or a .gloria file.", { name: other.name }));
     const paths = [];
     for (const named of pictures) paths.push(await this.#upload(named));
     this.#lay(paths, pictures.map(({ name }) => name), slot);
@@ -65,7 +66,7 @@ export class Incoming {
 
   /** @param {Named} named */
   #upload({ file, name }) {
-    if (!file.size) throw new Refused(`'${name}' is empty.`);
+    if (!file.size) throw new Refused(t("'{name}' is empty.", { name }));
     return this.host.upload(file, name, folderOf(this.view.board));
   }
 
@@ -74,7 +75,7 @@ export class Incoming {
     if (!paths.length) return;
     this.view.edit((board) => {
       const slots = slotsFor(board, names, wanted);
-      if (slots.includes(null)) this.host.say("There were more pictures than empty slots.", "warn");
+      if (slots.includes(null)) this.host.say(t("There were more pictures than empty slots."), "warn");
       return slots.reduce((made, slot, index) => (slot ? put(made, slot, { image: paths[index] }) : made), board);
     });
   }

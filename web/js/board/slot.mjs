@@ -4,6 +4,7 @@
 import { drawable, framed } from "../lib/board_crop.mjs";
 import { PLACES, complaints, hintOf, labelOf, titleOf } from "../lib/board_layout.mjs";
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 import { ghost } from "./ghosts.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Entry} Entry */
@@ -30,7 +31,7 @@ export class SlotView {
       this.badge,
     );
     on(this.image, "load", () => this.#fit());
-    on(this.image, "error", () => this.#say(this.state.look?.error ?? "This picture cannot be shown: it may have been deleted."));
+    on(this.image, "error", () => this.#say(this.state.look?.error ?? t("This picture cannot be shown: it may have been deleted.")));
   }
 
   /** @param {State} state */
@@ -42,11 +43,11 @@ export class SlotView {
     this.element.draggable = Boolean(entry && !origin);
     this.element.setAttribute("aria-label", labelOf(this.slot, { image: entry?.image, origin, look }));
     this.element.setAttribute("aria-description", hintOf(this.slot));
-    this.badge.textContent = origin ? "linked" : complaints(look).length ? "⚠" : "";
+    this.badge.textContent = origin ? t("linked") : complaints(look).length ? "⚠" : "";
     this.frame.hidden = !source;
     if (!source) this.image.removeAttribute("src");
     else if (this.image.getAttribute("src") !== source) this.image.src = source;
-    this.#say((!origin && look?.error) || (origin && !source && `from ${origin}`) || "");
+    this.#say((!origin && look?.error) || (origin && !source && t("from {origin}", { origin })) || "");
     this.#fit();
   }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** What a drop or a paste carries. */
 
+import { t } from "../lib/words.mjs";
 import { Refused } from "./host.mjs";
 
 /** @typedef {{file: Blob, name: string}} Named */
@@ -84,7 +85,7 @@ export async function brought(address) {
   });
   const file = answer?.ok ? await answer.blob() : null;
   if (!file?.type.startsWith("image/")) {
-    throw new Refused("That picture cannot be read from here. Save it as a file first, then drop the file.");
+    throw new Refused(t("That picture cannot be read from here. Save it as a file first, then drop the file."));
   }
   const url = new URL(address, location.href);
   const name = url.searchParams.get("filename") ?? url.pathname.split("/").pop() ?? "";

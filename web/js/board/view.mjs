@@ -4,6 +4,7 @@
 import { cardLines, neighbour, summary, titleOf } from "../lib/board_layout.mjs";
 import { SLOTS, cleared, cropped, entryOf, filled, inputOf, put, read, swap, write } from "../lib/board_state.mjs";
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 import { Card } from "../shared/card.mjs";
 import { Menu } from "../shared/menu.mjs";
 import { openCharacter, saveCharacter } from "./characters_dialog.mjs";
@@ -39,9 +40,10 @@ export class BoardView {
     this.current = SLOTS[0];
     this.menu = new Menu();
     this.card = new Card();
-    this.name = element("input", { class: "gloria-called", type: "text", placeholder: "Name of the character", "aria-label": "Name of the character", maxLength: 80 });
+    const named = t("Name of the character");
+    this.name = element("input", { class: "gloria-called", type: "text", placeholder: named, "aria-label": named, maxLength: 80 });
     this.status = element("div", { class: "gloria-status", role: "status" });
-    const grid = element("div", { class: "gloria-slots", role: "group", "aria-label": "Anchor pictures" }, ...this.slots.map((view) => view.element));
+    const grid = element("div", { class: "gloria-slots", role: "group", "aria-label": t("Anchor pictures") }, ...this.slots.map((view) => view.element));
     this.element = element("div", { class: "gloria-board" }, this.#toolbar(), grid, this.status, this.card.element, this.menu.element);
     on(this.name, "change", () => this.commit({ ...this.board, name: this.name.value.trim() || undefined }));
     on(this.name, "keydown", (event) => event.stopPropagation());
@@ -132,10 +134,10 @@ export class BoardView {
     if (!state.entry) return this.choose(slot);
     const free = SLOTS.filter((other) => other !== slot && neighbour(slot, "ArrowRight") === other);
     return this.menu.open(anchor, titleOf(slot), [
-      { label: "Crop…", act: () => this.crop(slot) },
-      { label: "Other picture…", act: () => this.choose(slot) },
-      ...free.map((other) => ({ label: `Swap with ${titleOf(other)}`, act: () => this.swap(slot, other) })),
-      { label: "Remove", act: () => this.put(slot, null) },
+      { label: t("Crop…"), act: () => this.crop(slot) },
+      { label: t("Other picture…"), act: () => this.choose(slot) },
+      ...free.map((other) => ({ label: t("Swap with {slot}", { slot: titleOf(other) }), act: () => this.swap(slot, other) })),
+      { label: t("Remove"), act: () => this.put(slot, null) },
     ]);
   }
 
@@ -158,29 +160,30 @@ export class BoardView {
   }
 
   #toolbar() {
-    /** @type {[string, string, () => unknown][]} */
+    /** @type {[string, string, string, () => unknown][]} */
     const tools = [
-      ["Open", "Open a saved character", async () => this.replace(await openCharacter(this.host))],
-      ["Save", "Save this character for other workflows", () => saveCharacter(this.host, this.board)],
-      ["Import", "Read a .gloria file", async () => this.incoming.take((await chooseFiles(".gloria")).map((file) => ({ file, name: file.name })), null)],
-      ["Fill", "Fill the slots from a turnaround sheet or a video", async () => this.incoming.fill(await chooseFiles("image/*,video/*"))],
-      ["Clear", "Empty every slot", () => this.#clear()],
+      ["open", t("Open"), t("Open a saved character"), async () => this.replace(await openCharacter(this.host))],
+      ["save", t("Save"), t("Save this character for other workflows"), () => saveCharacter(this.host, this.board)],
+      ["import", t("Import"), t("Read a .gloria file"), async () => this.incoming.take((await chooseFiles(".gloria")).map((file) => ({ file, name: file.name })), null)],
+      ["fill", t("Fill"), t("Fill the slots from a turnaround sheet or a video"), async () => this.incoming.fill(await chooseFiles("image/*,video/*"))],
+      ["clear", t("Clear"), t("Empty every slot"), () => this.#clear()],
     ];
-    const buttons = tools.map(([label, title, act]) => {
-      const button = element("button", { type: "button", title, data: { tool: label.toLowerCase() } }, label);
+    const buttons = tools.map(([tool, label, title, act]) => {
+      const button = element("button", { type: "button", title, data: { tool } }, label);
       on(button, "click", act);
       return button;
     });
-    return element("div", { class: "gloria-tools", role: "toolbar", "aria-label": "Character" }, this.name, ...buttons);
+    return element("div", { class: "gloria-tools", role: "toolbar", "aria-label": t("Character") }, this.name, ...buttons);
   }
 
   async #clear() {
     const { board, error } = read(this.widget.value);
     const count = filled(board).length;
     if (!count && !error) return;
-    const text = element("p", {}, error || `Take ${count === 1 ? "the picture" : `all ${count} pictures`} from the board? The files stay.`);
-    const choices = [{ label: "Cancel", value: false }, { label: "Clear", value: true, is_main: true }];
-    if (await ask("Clear the board", [text], choices)) this.commit(error ? {} : cleared(board));
+    const question = count === 1 ? t("Take the picture from the board? The files stay.")
+      : t("Take all {count} pictures from the board? The files stay.", { count });
+    const choices = [{ label: t("Cancel"), value: false }, { label: t("Clear"), value: true, is_main: true }];
+    if (await ask(t("Clear the board"), [element("p", {}, error || question)], choices)) this.commit(error ? {} : cleared(board));
   }
 
   /** @param {SlotView} view @param {Board} board */
@@ -204,7 +207,7 @@ export class BoardView {
     const origin = this.node.graph ? this.node.getInputNode(at) : null;
     const file = origin?.comfyClass === "LoadImage" ? origin.widgets?.find((/** @type {any} */ w) => w.name === "image")?.value : "";
     const preview = typeof file === "string" && file && !file.includes("[") ? this.host.pictureUrl(file) : "";
-    return { title: origin?.title ?? "an input", preview };
+    return { title: origin?.title ?? t("an input"), preview };
   }
 
   /** @param {Board} board */

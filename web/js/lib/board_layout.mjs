@@ -2,6 +2,7 @@
 /** Where each slot lies on the board, what it is called, and what its card says. */
 
 import { EXPRESSIONS, SLOTS, VIEWS } from "./board_state.mjs";
+import { t } from "./words.mjs";
 
 /** @typedef {{width?: number, height?: number, crop_px?: number[], tokens?: number, rope_position?: number, bytes?: number, warnings?: string[], error?: string}} Look what the host found in a slot's picture */
 
@@ -38,8 +39,7 @@ export function neighbour(slot, key) {
  * @param {string} slot
  */
 export function titleOf(slot) {
-  const name = slot.split(".").pop() ?? slot;
-  return name[0].toUpperCase() + name.slice(1);
+  return told()[slot][0];
 }
 
 /**
@@ -47,12 +47,7 @@ export function titleOf(slot) {
  * @param {string} slot
  */
 export function hintOf(slot) {
-  const [group, name] = slot.split(".");
-  if (group === "global") return "The whole scene at the video's size";
-  if (name === "front") return "The body from the front";
-  if (name === "back") return "The body from behind";
-  if (group === "views") return `The body, facing ${name} as the camera sees it`;
-  return `The head, ${name}`;
+  return told()[slot][1];
 }
 
 /**
@@ -61,8 +56,10 @@ export function hintOf(slot) {
  * @param {{image?: string, origin?: string, look?: Look | null}} state
  */
 export function labelOf(slot, { image, origin, look }) {
-  const what = origin ? `connected to ${origin}` : image ? `picture ${image}` : "empty. Enter chooses a picture";
-  return [`${titleOf(slot)}: ${what}`, ...complaints(look)].join(". ");
+  const title = titleOf(slot);
+  const what = origin ? t("{title}: connected to {origin}", { title, origin })
+    : image ? t("{title}: picture {image}", { title, image }) : t("{title}: empty. Enter chooses a picture", { title });
+  return [what, ...complaints(look)].join(". ");
 }
 
 /**
@@ -83,12 +80,15 @@ export function complaints(look) {
 export function cardLines(slot, { image, origin, look }) {
   /** @type {[string, string][]} */
   const lines = [[titleOf(slot), hintOf(slot)]];
-  if (origin) lines.push(["Connected", `${origin}: it wins over the board`]);
-  if (image) lines.push(["Picture", image]);
-  if (look?.width) lines.push(["Size", `${look.width} × ${look.height} px, ${size(look.bytes ?? 0)}`]);
-  if (look?.crop_px) lines.push(["Crop", `${look.crop_px[2]} × ${look.crop_px[3]} px at ${look.crop_px[0]}, ${look.crop_px[1]}`]);
-  if (look?.tokens !== undefined) lines.push(["Tokens", `${look.tokens} in every chunk`]);
-  if (look?.rope_position !== undefined) lines.push(["RoPE position", String(look.rope_position)]);
+  if (origin) lines.push([t("Connected"), t("{origin}: it wins over the board", { origin })]);
+  if (image) lines.push([t("Picture"), image]);
+  if (look?.width) lines.push([t("Size"), `${look.width} × ${look.height} px, ${size(look.bytes ?? 0)}`]);
+  if (look?.crop_px) {
+    const [x, y, width, height] = look.crop_px;
+    lines.push([t("Cropped to"), t("{width} × {height} px at {x}, {y}", { width, height, x, y })]);
+  }
+  if (look?.tokens !== undefined) lines.push([t("Tokens"), t("{count} in every chunk", { count: look.tokens })]);
+  if (look?.rope_position !== undefined) lines.push([t("RoPE position"), String(look.rope_position)]);
   return [...lines, ...complaints(look).map((text) => /** @type {[string, string]} */ (["⚠", text]))];
 }
 
@@ -101,15 +101,38 @@ export function cardLines(slot, { image, origin, look }) {
 export function summary(used, looks, is_chained) {
   const tokens = looks.reduce((sum, look) => sum + (look?.tokens ?? 0), 0);
   const warnings = looks.reduce((sum, look) => sum + complaints(look).length, 0);
-  const count = used.length === 1 ? "1 picture" : `${used.length} pictures`;
-  const parts = [used.length ? count : "Drop pictures here, or a .gloria file. The large slot is needed"];
-  if (tokens) parts.push(`${tokens} tokens in every chunk`);
-  if (warnings) parts.push(warnings === 1 ? "1 warning" : `${warnings} warnings`);
-  if (is_chained) parts.push("pictures of the input 'anchors' win in their slots");
-  return `${parts.join(" · ")}${used.length ? "" : "."}`;
+  const parts = [used.length ? pictures(used.length) : t("Drop pictures here, or a .gloria file. The large slot is needed.")];
+  if (tokens) parts.push(t("{count} tokens in every chunk", { count: tokens }));
+  if (warnings) parts.push(warnings === 1 ? t("1 warning") : t("{count} warnings", { count: warnings }));
+  if (is_chained) parts.push(t("pictures of the input 'anchors' win in their slots"));
+  return parts.join(" · ");
+}
+
+/** @param {number} count */
+export function pictures(count) {
+  return count === 1 ? t("1 picture") : t("{count} pictures", { count });
+}
+
+/** Return each slot's name for people and what belongs into it. @returns {Record<string, [string, string]>} */
+function told() {
+  return {
+    global: [t("Global"), t("The whole scene at the video's size")],
+    "views.front": [t("Front"), t("The body from the front")],
+    "views.right": [t("Right"), t("The body, facing right as the camera sees it")],
+    "views.back": [t("Back"), t("The body from behind")],
+    "views.left": [t("Left"), t("The body, facing left as the camera sees it")],
+    "expressions.neutral": [t("Neutral"), t("The head, neutral")],
+    "expressions.happy": [t("Happy"), t("The head, happy")],
+    "expressions.sad": [t("Sad"), t("The head, sad")],
+    "expressions.angry": [t("Angry"), t("The head, angry")],
+    "expressions.surprise": [t("Surprise"), t("The head, surprise")],
+    "expressions.fear": [t("Fear"), t("The head, fear")],
+    "expressions.disgust": [t("Disgust"), t("The head, disgust")],
+    "expressions.contempt": [t("Contempt"), t("The head, contempt")],
+  };
 }
 
 /** @param {number} bytes */
 function size(bytes) {
-  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  return bytes < 1e6 ? t("{size} kB", { size: Math.max(1, Math.round(bytes / 1e3)) }) : t("{size} MB", { size: (bytes / 1e6).toFixed(1) });
 }

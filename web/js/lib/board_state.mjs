@@ -1,6 +1,8 @@
 // @ts-check
 /** What is on a board: pure functions from one board to the next. The text in the workflow is the whole state. */
 
+import { t } from "./words.mjs";
+
 /** @typedef {[number, number, number, number]} Crop x, y, width, height as parts of the upright picture, 0 to 1 */
 /** @typedef {{image: string, crop?: Crop}} Entry a picture below the input folder */
 /** @typedef {Record<string, any>} Board as docs/characters.md describes it */
@@ -28,7 +30,7 @@ export function read(text) {
   } catch (problem) {
     if (!(problem instanceof SyntaxError)) throw problem;
   }
-  return { board: {}, error: "The text of the board is no board: mend it by hand, or press Clear to begin anew." };
+  return { board: {}, error: t("The text of the board is no board: mend it by hand, or press Clear to begin anew.") };
 }
 
 /**

@@ -2,11 +2,13 @@
 /** Where everything lies along the timeline, and how it is put into words. Pure. */
 
 import { clock } from "./timeline_schedule.mjs";
+import { t } from "./words.mjs";
 
 /**
  * @typedef {import("./timeline_schedule.mjs").Cue} Cue
  * @typedef {import("./timeline_state.mjs").Timeline} Timeline
  * @typedef {import("./timeline_state.mjs").Cell} Cell
+ * @typedef {import("./timeline_state.mjs").ChunkState} ChunkState
  * @typedef {{index: number, left: number, width: number, label: string, edges: ("start" | "stop")[]}} Bar
  *   `left` and `width` in percent; `index` is the cue's.
  */
@@ -18,9 +20,6 @@ const CELLS_PX = 46;
 const ROW_PX = 20;
 const FOOT_PX = 24;
 const PLAYER_PX = 190;
-const STATES = { waiting: "waiting", sampling: "being made", done: "done", reused: "used again", drifting: "drifting" };
-const STOPPED = "queue again to go on";
-const PHASES = { finished: "Finished", stopped: `Stopped; ${STOPPED}`, failed: `Failed; ${STOPPED}` };
 
 /**
  * Return the seconds that the timeline shows: the video as it is wanted and as it was made.
@@ -90,35 +89,62 @@ export function waveformPath(peaks) {
  * @param {Timeline} timeline
  */
 export function headline({ phase, cells, left_s, run, reason }) {
-  if (phase === "empty") return "Queue to see the chunks here. Each one plays as soon as it is finished.";
-  const done = cells.filter((one) => one.is_ready).length;
-  const name = run ? ` · ${run}` : "";
-  if (phase !== "running") return `${PHASES[phase]} · ${done} of ${cells.length} chunks${name}${reason && ` · ${reason}`}`;
+  if (phase === "empty") return t("Queue to see the chunks here. Each one plays as soon as it is finished.");
+  const total = cells.length;
+  const done = t("{count} of {total} chunks", { count: cells.filter((one) => one.is_ready).length, total });
+  if (phase !== "running") return joined(ending(phase), done, run, reason);
   const now = cells.find((one) => one.state === "sampling" || one.state === "drifting");
-  const place = now ? `Chunk ${now.number} of ${cells.length}` : `${done} of ${cells.length} chunks`;
-  return `${place}${left_s === null ? "" : ` · about ${duration(left_s)} left`}${name}`;
+  const left = left_s === null ? "" : t("about {time} left", { time: duration(left_s) });
+  return joined(now ? t("Chunk {number} of {total}", { number: now.number, total }) : done, left, run);
+}
+
+/** @param {"finished" | "stopped" | "failed"} phase */
+function ending(phase) {
+  return {
+    finished: t("Finished"),
+    stopped: t("Stopped; queue again to go on"),
+    failed: t("Failed; queue again to go on"),
+  }[phase];
+}
+
+/** @param {...string} parts what is empty is left out. */
+function joined(...parts) {
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** @param {ChunkState} state */
+function called(state) {
+  return {
+    waiting: t("waiting"),
+    sampling: t("being made"),
+    done: t("done"),
+    reused: t("used again"),
+    drifting: t("drifting"),
+  }[state];
 }
 
 /**
  * Return what a chunk's card tells, by name.
  * @param {Cell} cell
- * @param {keyof typeof STATES} state as it is shown.
+ * @param {ChunkState} state as it is shown.
  * @param {string | undefined} asked the re-roll that stands in the input for it.
  * @returns {[string, string][]}
  */
 export function cardLines(cell, state, asked) {
   const share = cell.state === "sampling" ? ` (${Math.round(cell.part * 100)} %)` : "";
-  const tries = cell.attempts > 1 ? `, ${cell.attempts} tries` : "";
+  const tries = cell.attempts > 1 ? `, ${t("{count} tries", { count: cell.attempts })}` : "";
+  const { number, take, takes } = cell;
+  const [from, to] = [clock(cell.start_s), clock(cell.end_s)];
   /** @type {[string, string | false][]} */
   const lines = [
-    ["Chunk", `${cell.number}, ${clock(cell.start_s)} to ${clock(cell.end_s)}`],
-    ["State", `${STATES[state]}${share}${tries}`],
-    ["Prompt", cell.prompt],
-    ["Similarity", cell.similarity !== null && cell.similarity.toFixed(3)],
-    ["Seed", cell.seed],
-    ["Take", cell.take !== null && `${cell.take}${cell.takes.length > 1 ? ` of ${cell.takes.length}` : ""}`],
-    ["Made in", cell.seconds !== null && duration(cell.seconds)],
-    ["Re-roll", asked ?? false],
+    [t("Chunk"), t("{number}, {from} to {to}", { number, from, to })],
+    [t("State"), `${called(state)}${share}${tries}`],
+    [t("Prompt"), cell.prompt],
+    [t("Similarity"), cell.similarity !== null && cell.similarity.toFixed(3)],
+    [t("Seed"), cell.seed],
+    [t("Take"), take !== null && (takes.length > 1 ? t("{number} of {total}", { number: take, total: takes.length }) : String(take))],
+    [t("Made in"), cell.seconds !== null && duration(cell.seconds)],
+    [t("Re-roll"), asked ?? false],
   ];
   return /** @type {[string, string][]} */ (lines.filter(([, value]) => value));
 }
@@ -126,11 +152,12 @@ export function cardLines(cell, state, asked) {
 /**
  * Return what a screen reader says of a chunk.
  * @param {Cell} cell
- * @param {keyof typeof STATES} state
+ * @param {ChunkState} state
  */
 export function spoken(cell, state) {
-  const alike = cell.similarity === null ? "" : `, similarity ${cell.similarity.toFixed(2)}`;
-  return `Chunk ${cell.number}, ${STATES[state]}${alike}${cell.is_ready ? ". Press Enter to play" : ""}`;
+  const alike = cell.similarity === null ? "" : `, ${t("similarity {value}", { value: cell.similarity.toFixed(2) })}`;
+  const play = cell.is_ready ? `. ${t("Press Enter to play")}` : "";
+  return `${t("Chunk {number}", { number: cell.number })}, ${called(state)}${alike}${play}`;
 }
 
 /**
@@ -138,11 +165,12 @@ export function spoken(cell, state) {
  * @param {number} seconds
  */
 export function duration(seconds) {
-  if (seconds < 9.95) return `${Math.round(seconds * 10) / 10} s`;
+  if (seconds < 9.95) return t("{seconds} s", { seconds: Math.round(seconds * 10) / 10 });
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
+  if (whole < 60) return t("{seconds} s", { seconds: whole });
   const minutes = Math.floor(whole / 60);
-  return minutes < 60 ? `${minutes} min ${whole % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (minutes < 60) return t("{minutes} min {seconds} s", { minutes, seconds: whole % 60 });
+  return t("{hours} h {minutes} min", { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
 }
 
 /**

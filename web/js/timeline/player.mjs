@@ -2,6 +2,7 @@
 /** The small player that shows one chunk. */
 
 import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
 
 export class Player {
   /** Number of the chunk that is shown; 0 where none is. */
@@ -12,7 +13,7 @@ export class Player {
     this.toggled = toggled;
     this.video = element("video", { controls: true, loop: true, muted: true, playsInline: true, preload: "auto" });
     this.title = element("span");
-    const close = element("button", { type: "button", "aria-label": "Close the player", title: "Close" }, "✕");
+    const close = element("button", { type: "button", "aria-label": t("Close the player"), title: t("Close") }, "✕");
     this.element = element(
       "div", { class: "gloria-player", hidden: true }, element("div", {}, this.title, close), this.video,
     );
@@ -32,7 +33,7 @@ export class Player {
   play(number, url) {
     const was_playing = this.is_playing;
     this.number = number;
-    this.title.textContent = `Chunk ${number}`;
+    this.title.textContent = t("Chunk {number}", { number });
     this.element.hidden = false;
     this.video.src = url;
     // Refused where it is closed again at once, or where the browser plays nothing by itself.
@@ -52,6 +53,7 @@ export class Player {
   }
 
   #failed() {
-    if (this.is_playing) this.title.textContent = `Chunk ${this.number} cannot be played: its clip is gone. Queue again.`;
+    if (!this.is_playing) return;
+    this.title.textContent = t("Chunk {number} cannot be played: its clip is gone. Queue again.", { number: this.number });
   }
 }

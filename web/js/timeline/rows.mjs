@@ -4,6 +4,7 @@
 import { element, on } from "../lib/dom.mjs";
 import { bars } from "../lib/timeline_layout.mjs";
 import { clock, moveCue, nextStart, parseSchedule, room, snapped } from "../lib/timeline_schedule.mjs";
+import { t } from "../lib/words.mjs";
 
 /**
  * @typedef {import("../lib/timeline_schedule.mjs").Cue} Cue
@@ -12,7 +13,6 @@ import { clock, moveCue, nextStart, parseSchedule, room, snapped } from "../lib/
  * @typedef {{schedule: Schedule, cues: Cue[], index: number, edge: "start" | "stop", moment_s: number}} Move
  */
 
-const NAMES = { prompts: "Prompts", anchors: "Anchors" };
 const FREE_STEP_S = 0.25;
 
 export class Rows {
@@ -47,9 +47,9 @@ export class Rows {
   /** @param {Schedule} schedule */
   #rows(schedule) {
     const cues = parseSchedule(schedule.text, schedule.kind);
-    const name = NAMES[schedule.kind];
+    const name = schedule.kind === "prompts" ? t("Prompts") : t("Anchors");
     if (cues === null) {
-      const sentence = "This schedule cannot be read yet; the node says why when you queue.";
+      const sentence = t("This schedule cannot be read yet; the node says why when you queue.");
       return [element("div", { class: "gloria-row is-odd", "aria-label": name }, sentence)];
     }
     const has_hidings = cues.some((cue) => cue.stop_s !== null);
@@ -57,7 +57,7 @@ export class Rows {
       const found = bars(cues, this.#shown.total_s, is_hidden);
       const props = { class: "gloria-row", data: { kind: is_hidden ? "hidden" : schedule.kind }, role: "group" };
       const spans = found.map((bar) => this.#span(schedule, cues, bar));
-      return element("div", { ...props, "aria-label": is_hidden ? "Hidden anchors" : name }, ...spans);
+      return element("div", { ...props, "aria-label": is_hidden ? t("Hidden anchors") : name }, ...spans);
     });
   }
 
@@ -68,9 +68,10 @@ export class Rows {
    */
   #span(schedule, cues, { index, left, width, label, edges }) {
     const cue = cues[index];
-    const from = `${clock(cue.start_s)}${cue.stop_s === null ? "" : ` to ${clock(cue.stop_s)}`}`;
+    const from = clock(cue.start_s);
+    const when = cue.stop_s === null ? from : t("{from} to {to}", { from, to: clock(cue.stop_s) });
     const style = { left: `${left}%`, width: `${width}%` };
-    const span = element("div", { class: "gloria-span", style, title: `${from}  ${label}` }, element("span", {}, label));
+    const span = element("div", { class: "gloria-span", style, title: `${when}  ${label}` }, element("span", {}, label));
     for (const edge of edges) span.append(this.#edge({ schedule, cues, index, edge, moment_s: cue.start_s }));
     return span;
   }
@@ -82,9 +83,9 @@ export class Rows {
     const seconds = (edge === "start" ? cue.start_s : cue.stop_s) ?? 0;
     const handle = element("div", {
       class: "gloria-edge", role: "slider", tabIndex: 0, data: { edge: `${schedule.kind} ${index} ${edge}`, side: edge },
-      "aria-label": `${edge === "start" ? "Start" : "End"} of ${cue.label}`, "aria-valuenow": seconds,
+      "aria-label": edge === "start" ? t("Start of {label}", { label: cue.label }) : t("End of {label}", { label: cue.label }), "aria-valuenow": seconds,
       "aria-valuemin": limits?.[0] ?? 0, "aria-valuemax": limits?.[1] ?? 0, "aria-valuetext": clock(seconds),
-      title: "Drag to another chunk; with Shift to any moment",
+      title: t("Drag to another chunk; with Shift to any moment"),
     });
     on(handle, "pointerdown", (event) => this.#grab(event, handle, move));
     on(handle, "keydown", (event) => this.#key(event, move, seconds));

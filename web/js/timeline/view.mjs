@@ -6,6 +6,7 @@ import * as layout from "../lib/timeline_layout.mjs";
 import { asked, chooseTake, rollAgain, takeBack } from "../lib/timeline_reroll.mjs";
 import { empty, progressOf, shownState } from "../lib/timeline_state.mjs";
 import { isLinked, sourceOf, widgetOf } from "../lib/timeline_graph.mjs";
+import { t } from "../lib/words.mjs";
 import { Card } from "../shared/card.mjs";
 import { Menu } from "../shared/menu.mjs";
 import { Player } from "./player.mjs";
@@ -51,7 +52,7 @@ export class TimelineView {
     this.wave = document.createElementNS(SVG, "svg");
     this.wave.setAttribute("preserveAspectRatio", "none");
     this.wave.append(document.createElementNS(SVG, "path"));
-    this.list = element("div", { class: "gloria-cells", role: "listbox", "aria-label": "Chunks" });
+    this.list = element("div", { class: "gloria-cells", role: "listbox", "aria-label": t("Chunks") });
     this.rows = new Rows((row, text) => this.#writeSchedule(row, text));
     this.track = element(
       "div", { class: "gloria-track" }, element("div", { class: "gloria-lane" }, this.wave, this.list), this.rows.element,
@@ -61,7 +62,7 @@ export class TimelineView {
     this.card = new Card();
     this.menu = new Menu();
     this.element = element(
-      "div", { class: TIMELINE, role: "group", "aria-label": "Chunk timeline" },
+      "div", { class: TIMELINE, role: "group", "aria-label": t("Chunk timeline") },
       element("div", { class: "gloria-top" }, this.head, this.bar), element("div", { class: "gloria-scroll" }, this.track),
       this.foot, this.player.element, this.card.element, this.menu.element,
     );
@@ -248,16 +249,16 @@ export class TimelineView {
     const text = this.#reroll();
     const write = (/** @type {string} */ changed) => () => this.#writeReroll(changed);
     const others = takes.filter((take) => !take.in_film);
-    this.menu.open(this.#cells[index], `Chunk ${number}`, [
-      is_ready && { label: "Play", act: () => this.#play(index) },
-      { label: "Re-roll this chunk", act: write(rollAgain(text, number, cells, "again")) },
-      { label: "Re-roll and bridge to the later chunks", act: write(rollAgain(text, number, cells, "bridge")) },
-      { label: "Re-roll from here, later chunks anew", act: write(rollAgain(text, number, cells, "onward")) },
-      ...others.map((take) => ({
-        label: `Choose take ${take.take}${alike(take.drift?.similarity)}`,
-        act: write(chooseTake(text, number, cells, take.take)),
+    this.menu.open(this.#cells[index], t("Chunk {number}", { number }), [
+      is_ready && { label: t("Play"), act: () => this.#play(index) },
+      { label: t("Re-roll this chunk"), act: write(rollAgain(text, number, cells, "again")) },
+      { label: t("Re-roll and bridge to the later chunks"), act: write(rollAgain(text, number, cells, "bridge")) },
+      { label: t("Re-roll from here, later chunks anew"), act: write(rollAgain(text, number, cells, "onward")) },
+      ...others.map(({ take, drift }) => ({
+        label: `${t("Choose take {take}", { take })}${alike(drift?.similarity)}`,
+        act: write(chooseTake(text, number, cells, take)),
       })),
-      asked(text, cells).has(number) && { label: "As without a re-roll", act: write(takeBack(text, number, cells)) },
+      asked(text, cells).has(number) && { label: t("As without a re-roll"), act: write(takeBack(text, number, cells)) },
     ]);
   }
 
@@ -316,5 +317,5 @@ function write(target, text) {
 
 /** @param {number | undefined} similarity */
 function alike(similarity) {
-  return similarity === undefined ? "" : ` (similarity ${similarity.toFixed(2)})`;
+  return similarity === undefined ? "" : ` (${t("similarity {value}", { value: similarity.toFixed(2) })})`;
 }
