@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from . import gguf, pickles
 from .header import Header, Shapes, TensorInfo, read_safetensors_header
+from .unpack import unpacked
 
 _INDEX = ".safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
@@ -65,15 +66,15 @@ def read_header(path: Path) -> Header:
 def read_tensors(header: Header, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
     """Give tensors by the names in the file, mapped: a weight is read from the disk when it is first used.
 
+    Those of a GGUF are unpacked, to bfloat16, and so are held in memory.
+
     Raises:
-        CheckpointError: the container is GGUF, whose weights only its own reader can unpack, the file was changed
-            after its header was read, or it is too large for this system to map.
+        CheckpointError: the file was changed after its header was read, or is too large for this system to map; or it
+            is a GGUF, and what unpacks its formats is not installed.
     """
     if header.container == "gguf":
-        raise CheckpointError(
-            f"The weights of {header.path.name} are in GGUF's formats: load the file in a host that has the "
-            "ComfyUI-GGUF pack."
-        )
+        yield from unpacked(header.files[0], header.tensors, names)
+        return
     if header.container == "pickle":
         content = pickles.read_pickle(header.files[0])
         yield from ((name, content[name]) for name in names)

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: notes, names, shapes and formats. The weights are read by who computes with them.
+"""The header of a GGUF file: notes, names, shapes and formats. See `unpack` for the weights.
 
 Source: the GGUF specification of the ggml project, versions 2 and 3.
 """

@@ -21,10 +21,10 @@ _SCALE = ".scale_weight"
 def open_weights(inspection: Inspection) -> dict[str, Tensor]:
     """Return the weights under GloriaDiT's names, mapped from the file: nothing is copied, joined or cast.
 
-    The scales of quantised layers are among them, as ``X.scale_weight`` and ``X.scale_input``.
+    The scales of quantised layers are among them, as ``X.scale_weight`` and ``X.scale_input``; a GGUF's are unpacked.
 
     Raises:
-        CheckpointError: the file is a GGUF, whose weights its host's own reader has to unpack.
+        CheckpointError: as `files.read_tensors`.
     """
     wanted = {**inspection.names, **inspection.quantization.scales}
     return {wanted[name]: tensor for name, tensor in read_tensors(inspection.header, tuple(wanted))}
@@ -47,7 +47,7 @@ def read_config(path: Path) -> ModelConfig:
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     """Return the weights by their own names, and the configuration, of any file that ``inspect`` accepts.
 
-    Scaled float8 weights are multiplied out, to bfloat16.
+    Scaled float8 weights are multiplied out, and those of a GGUF unpacked, to bfloat16.
 
     Raises:
         CheckpointError: the file is missing, cut, incomplete, or no model of ours.

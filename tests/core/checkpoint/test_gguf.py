@@ -1,5 +1,6 @@
 """GGUF headers; the format's own library writes the files."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,44 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from gloria_core.checkpoint import inspect, open_weights, read_header
+from gloria_core.checkpoint import inspect, load_dit, open_weights, read_checkpoint, read_header
 from gloria_core.checkpoint.gguf import BLOCKS, PLAIN
 from gloria_core.config import ModelConfig
 from gloria_core.errors import CheckpointError
+from tests.core.checkpoint.gguf_file import write_gguf
 
 Tiny = Callable[..., ModelConfig]
 Weights = Callable[[ModelConfig], dict[str, Tensor]]
-
-
-def write(path: Path, tensors: dict[str, Tensor], kind: str = "Q8_0", arch: str = "wan", prefix: str = "") -> Path:
-    """Quantise the matrices of the blocks; flatten what has five axes and note its shape, as converters do."""
-    writer = gguf.GGUFWriter(str(path), arch)
-    writer.add_string("general.name", "Wan 2.2 T2V high noise")
-    writer.add_array("tokenizer.words", ["a", "b"])
-    writer.add_array("numbers", list(range(1000)))
-    writer.add_float32("some.number", 0.5)
-    for name, tensor in tensors.items():
-        numbers, label = tensor.numpy(), prefix + name
-        if tensor.ndim == 5:
-            writer.add_array(f"comfy.gguf.orig_shape.{label}", list(tensor.shape))
-            numbers = numbers.reshape(tensor.shape[0], -1)
-        block = gguf.GGMLQuantizationType[kind]
-        if tensor.ndim == 2 and name.startswith("blocks."):
-            writer.add_tensor(label, gguf.quants.quantize(numbers, block), raw_dtype=block)
-        else:
-            writer.add_tensor(label, numbers)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 def test_a_gguf_is_known_by_its_header(prefix: str, tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
     config = tiny("Wan2.1 I2V 14B 720P")
     own = weights(config)
-    found = inspect(write(tmp_path / "wan.gguf", own, prefix=prefix))
+    found = inspect(write_gguf(tmp_path / "wan.gguf", own, prefix=prefix))
     assert found.config.family == "Wan2.1 I2V 14B 720P"
     assert set(found.names.values()) == set(own)
     assert (found.container, found.quantization.kind, found.dtype) == ("gguf", "gguf", torch.uint8)
@@ -55,12 +33,12 @@ def test_a_gguf_is_known_by_its_header(prefix: str, tiny: Tiny, weights: Weights
 
 
 def test_the_title_in_a_gguf_names_the_family(tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
-    assert inspect(write(tmp_path / "x.gguf", weights(tiny()))).config.family == "Wan2.2 T2V A14B"
+    assert inspect(write_gguf(tmp_path / "x.gguf", weights(tiny()))).config.family == "Wan2.2 T2V A14B"
 
 
 def test_shapes_and_types_are_the_librarys(tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
     own = weights(tiny())
-    path = write(tmp_path / "x.gguf", own, "Q5_1")
+    path = write_gguf(tmp_path / "x.gguf", own, "Q5_1")
     header = read_header(path)
     for theirs in gguf.GGUFReader(str(path)).tensors:
         info = header.tensors[theirs.name]
@@ -78,9 +56,28 @@ def test_the_sizes_of_blocks_are_the_librarys() -> None:
         assert sizes[gguf.GGMLQuantizationType(number)] == (1, dtype.itemsize)
 
 
-def test_the_weights_are_for_the_hosts_own_reader(tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
-    found = inspect(write(tmp_path / "wan.gguf", weights(tiny())))
-    with pytest.raises(CheckpointError, match=r"wan\.gguf.*ComfyUI-GGUF"):
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "BF16", "F16"])
+def test_the_weights_are_unpacked(kind: str, tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
+    own = weights(tiny())
+    read, config = read_checkpoint(write_gguf(tmp_path / "wan.gguf", own, kind, prefix="model.diffusion_model."))
+    assert load_dit(read, config).patch_embedding.weight.shape == own["patch_embedding.weight"].shape
+    block = gguf.GGMLQuantizationType[kind]
+    for name, tensor in own.items():
+        if tensor.ndim == 2 and name.startswith("blocks."):
+            packed = gguf.quants.quantize(tensor.numpy(), block)
+            meant = torch.from_numpy(gguf.quants.dequantize(packed, block).copy())
+            assert read[name].dtype == (torch.float16 if kind == "F16" else torch.bfloat16)
+            assert torch.equal(read[name], meant.to(read[name].dtype).reshape(tensor.shape))
+        else:
+            assert torch.equal(read[name], tensor)
+
+
+def test_without_the_formats_package_it_is_told(
+    tiny: Tiny, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = inspect(write_gguf(tmp_path / "wan.gguf", weights(tiny())))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(CheckpointError, match=r"wan\.gguf.*pip install gguf.*\.safetensors"):
         open_weights(found)
 
 
@@ -88,12 +85,12 @@ def test_a_gguf_without_its_five_axes_is_told(tiny: Tiny, weights: Weights, tmp_
     own = weights(tiny())
     del own["patch_embedding.weight"]
     with pytest.raises(CheckpointError, match=r"lacks 'patch_embedding.weight'.*5-D"):
-        inspect(write(tmp_path / "wan.gguf", own))
+        inspect(write_gguf(tmp_path / "wan.gguf", own))
 
 
 @pytest.mark.parametrize("keep", [3, 20, 200, 3000, -64])
 def test_a_cut_gguf_is_told_wherever_it_was_cut(keep: int, tiny: Tiny, weights: Weights, tmp_path: Path) -> None:
-    path = write(tmp_path / "wan.gguf", weights(tiny()))
+    path = write_gguf(tmp_path / "wan.gguf", weights(tiny()))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"wan\.gguf (was cut|is called GGUF).*ownload it again"):
         inspect(path)

@@ -22,6 +22,7 @@ from gloria_core.train.export import export_checkpoint, read_trained
 from gloria_core.train.job import Job
 from gloria_core.train.status import read_status
 from gloria_core.types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, TrainBatch
+from tests.core.checkpoint.gguf_file import write_gguf
 
 MakeConfig = Callable[..., TrainConfig]
 EARS = AudioConfig(kind="mel", feature_dim=6, dim=12)
@@ -67,10 +68,12 @@ class GrowingTask:
         )
 
 
-def plain_wan(folder: Path, family: str) -> Path:
+def plain_wan(folder: Path, family: str, **sizes: int) -> Path:
     """Write random weights of a family's structure, small and deaf."""
     config = replace(
-        FAMILIES[family], dim=48, ffn_dim=64, num_heads=2, num_layers=2, text_dim=16, text_length=6, freq_dim=16
+        FAMILIES[family],
+        **{"dim": 48, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "text_dim": 16, "text_length": 6, "freq_dim": 16}
+        | sizes,
     )
     network = GloriaDiT(config)
     generator = torch.Generator().manual_seed(0)
@@ -144,6 +147,15 @@ def test_adapters_grow_through_the_stages_too(make_config: MakeConfig, tmp_path:
     names = set(load_file(job.path / "3-anchors" / "3-anchors.safetensors"))
     assert "diffusion_model.blocks.0.audio_attn.v.diff" in names  # the ears go along whole
     assert "diffusion_model.blocks.1.cross_attn.q.lora_A.weight" in names
+
+
+def test_an_adapter_is_trained_beside_a_gguf(make_config: MakeConfig, tmp_path: Path) -> None:
+    plain, _ = read_checkpoint(plain_wan(tmp_path, "Wan2.1 T2V 14B", dim=128, num_heads=1))
+    weights = write_gguf(tmp_path / "Wan2.1 T2V 14B.gguf", plain)
+    job = job_of(make_config, tmp_path, weights, method__kind="lora", method__preset="identity", method__rank=4)
+    assert main([str(job.path)]) == 0, read_status(job).error
+    made = load_file(job.path / "job.safetensors")
+    assert made["diffusion_model.blocks.1.self_attn.q.lora_B.weight"].abs().max() > 0
 
 
 SAVINGS: tuple[dict[str, Any], ...] = (
