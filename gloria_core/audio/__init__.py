@@ -2,7 +2,7 @@
 
 from .envelope import mouth_opening
 from .mel import MEL_BANDS, mel_features, silence_row
-from .speech import group_features, layer_features, row_features
+from .speech import group_features, layer_features, row_features, state_features
 from .timing import moved_sound, on_video_clock, sync_offset_s
 from .wav2vec import from_encoder_output, hidden_of
 from .windows import branch_windows, silent_windows, windows
@@ -21,6 +21,7 @@ __all__ = [
     "row_features",
     "silence_row",
     "silent_windows",
+    "state_features",
     "sync_offset_s",
     "windows",
 ]

@@ -18,6 +18,7 @@ from ..types import AudioFeatures
 from .clock import check_clock
 from .loudness import normalised_loudness
 from .prepare import SAMPLE_RATE, mono
+from .wav2vec import from_encoder_output
 from .windows import WAV2VEC_RATE
 
 TRAINED_RATE = 25
@@ -60,6 +61,41 @@ def row_features(
     sound = (sound - sound.mean()) / (sound.var(correction=0) + 1e-7).sqrt()
     states = _transformed(network, _convolved(network, sound, device))
     return AudioFeatures(states[-1][0], fps, rows_per_second=WAV2VEC_RATE)
+
+
+@torch.no_grad()
+def state_features(
+    network: Any,  # noqa: ANN401 - transformers' own
+    waveform: Tensor,
+    sample_rate: int,
+    *,
+    fps: float,
+    num_frames: int,
+    device: torch.device | None = None,
+) -> AudioFeatures:
+    """Return what Gloria hears: the last state of wav2vec 2.0, as the host's audio encoder gives it, for each frame.
+
+    The host evens out the loudness for the large models alone, as they were trained.
+
+    Args:
+        network: the wav2vec 2.0 of ``transformers``.
+        waveform: (channels, samples), full scale 1, of the whole video.
+        sample_rate: in Hz.
+        fps: frames a second of the output video.
+        num_frames: frames F to return.
+        device: where the network runs; None is where its weights are.
+
+    Returns:
+        Rows (F, C), float32 on the CPU; see `wav2vec.from_encoder_output`.
+
+    Raises:
+        AudioError: the sound is empty or shorter than 25 ms, the clock is impossible, or the network is no wav2vec 2.0.
+    """
+    sound = mono(waveform, sample_rate)
+    if network.config.do_stable_layer_norm:
+        sound = (sound - sound.mean()) / (sound.var() + 1e-7).sqrt()
+    states = _transformed(network, _convolved(network, sound, device))
+    return from_encoder_output(states[-1], sound.shape[0], fps=fps, num_frames=num_frames)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import argparse
 import importlib
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -60,8 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--cache", type=Path, required=True, help="folder of what was encoded")
     makes.add_argument("--pipeline", type=Path, help="a Wan pipeline in Diffusers' layout")
     makes.add_argument("--encoder", help="package.module:Class of another encoder, such as nano's")
-    makes.add_argument("--weights", type=Path, help="the model that will be trained, for its ears")
-    makes.add_argument("--audio-encoder", type=Path, help="the wav2vec2 or Whisper that these ears need")
+    makes.add_argument("--weights", type=Path, help="the model that will be trained: for its ears and image channels")
+    makes.add_argument("--audio-encoder", type=Path, help="the wav2vec2 or Whisper that its ears need, or will need")
+    makes.add_argument(
+        "--prefix-latents", type=int, default=4, help="latents that clips go on from; for models with image channels"
+    )
     return parser
 
 
@@ -78,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     manifest, found = read_dataset(options.footage)
     encoder, fps = _encoder(options)
-    sizes = _sizes(options, encoder.codec, fps)
+    sizes = replace(_sizes(options, encoder.codec, fps), prefix_latents=options.prefix_latents)
     made = prepare(manifest, encoder, Cache(options.cache), sizes, lambda d, n, what: _log.info("%d/%d %s", d, n, what))
     sys.stdout.write(told((*found, *made.problems)) + "\n")
     _log.info(

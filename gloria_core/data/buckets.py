@@ -34,6 +34,8 @@ class Sizes:
     """Pixel frames of the shortest piece; shorter clips are left out and named."""
     anchor_area: int = 0
     """Pixels of an anchor at most; 0 takes the largest of ``areas``. Pictures keep their shape."""
+    prefix_latents: int = 4
+    """Latents that training clips go on from; counts only for models with image channels."""
 
     def __post_init__(self) -> None:
         positive("fps", self.fps)
@@ -43,6 +45,7 @@ class Sizes:
             at_least("areas", area, 256)
         at_least("shortest", self.shortest, 1)
         at_least("longest", self.longest, self.shortest)
+        at_least("prefix_latents", self.prefix_latents, 1)
         if self.longest % STRIDE != 1:
             raise ConfigError(f"longest is {self.longest}; it must be 4k+1: use {num_frames(self.longest)}.")
 

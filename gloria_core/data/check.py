@@ -34,6 +34,7 @@ class Grid:
     text_id: str = ""
     audio_id: str = "any"
     audio_kind: str = ""
+    pictures: None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,26 @@ from torch import Tensor
 from ..types import AudioFeatures
 
 
+class PictureEncoder(Protocol):
+    """Encodes what a model with image channels is shown of the pictures that are known, to tensors on the CPU."""
+
+    @property
+    def clip_id(self) -> str:
+        """Id of CLIP vision encoding; empty where the model has no image branch."""
+        ...
+
+    def encode_known(self, frames: NDArray[np.uint8], num_latents: int) -> Tensor:
+        """Encode the pictures (F, H, W, 3) that a clip begins with, as sampling does: with mid grey behind them.
+
+        Returns latents (1, C, T, h, w), normalised like those of `Encoder.encode_video`.
+        """
+        ...
+
+    def encode_seen(self, picture: NDArray[np.uint8]) -> Tensor:
+        """Return what CLIP vision sees in a picture (H, W, 3): its tokens (n, D) before the last layer."""
+        ...
+
+
 class EncoderIds(Protocol):
     """What an encoder is: enough to tell what has to be encoded, and at which sizes.
 
@@ -39,6 +59,11 @@ class EncoderIds(Protocol):
     @property
     def audio_kind(self) -> str:
         """What the sound is encoded to, as `AudioConfig.kind` names it; empty where the model is deaf."""
+        ...
+
+    @property
+    def pictures(self) -> PictureEncoder | None:
+        """What encodes known pictures; None where the model has no image channels."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from ..config import AudioConfig, ModelConfig
 from ..errors import ConfigError
 from ..model import GloriaDiT
 from ..model.init import new_audio_branch, silence
+from ..sampling.known import MASKS
 
 NEW_AUDIO = ("dit.audio_embedding.*", "dit.blocks.*.audio_attn.*")
 """Names of the parameters of a fresh audio branch."""
@@ -28,14 +29,14 @@ def load_network(weights: Path, *, attention: str, new_audio: AudioConfig | None
 
     Raises:
         CheckpointError: the file is no model.
-        ConfigError: the model has ears already, or takes image channels, which a batch of footage does not carry.
+        ConfigError: the model has ears already, or takes other image channels than a mask and an image latent.
     """
     tensors, config = read_checkpoint(weights)
-    if config.has_image_channels:
+    if config.has_image_channels and config.in_channels != 2 * config.out_channels + MASKS:
         raise ConfigError(
-            f"{weights.name} takes image channels ({config.in_channels} input channels for {config.out_channels} of "
-            "the latent), which training does not make: train a T2V or TI2V model, which is given its start image as a "
-            "clean latent."
+            f"{weights.name} takes {config.in_channels} input channels; training makes a latent of "
+            f"{config.out_channels}, a mask of {MASKS} and an image latent of {config.out_channels}: train an I2V, "
+            "FLF2V or Fun-InP model, or one without image channels."
         )
     if new_audio is not None:
         if config.audio is not None:

@@ -14,12 +14,14 @@ from .buckets import Sizes, areas_for, bucket_size, cut, on_clock, shown_frames
 from .cache import Cache
 from .encoders import EncoderIds
 from .manifest import NONE, OWN, AnchorSource, Clip, Manifest
+from .openings import pictures_at, places_of
 from .pictures import anchor_size, check_crop, cover, read_picture
 from .prepared import (
     ELSEWHERE,
     PreparedAnchor,
     PreparedClip,
     PreparedFace,
+    PreparedOpening,
     PreparedPiece,
     PreparedPrompt,
 )
@@ -177,9 +179,30 @@ class _Planner:
                         width=size[0] // self.encoder.stride_px,
                         box=cover(width, height, size).box,
                         mask_key=mask,
+                        openings=self._openings(source, frames, size),
+                        seen_key=self._seen(source, frames[0], size),
                     )
                 )
         return tuple(pieces)
+
+    def _openings(self, source: Film, frames: tuple[int, ...], size: tuple[int, int]) -> tuple[PreparedOpening, ...]:
+        """Return what a model with image channels is shown of a piece's source frames, wherever a clip can begin."""
+        if self.encoder.pictures is None:
+            return ()
+        openings, num_latents = [], num_latents_for(len(frames))
+        for offset, prefix in places_of(num_latents, self.sizes.prefix_latents):
+            where = pictures_at(offset, prefix)
+            shown, length = frames[where.start : where.stop], num_latents - offset
+            key = digest_of("known", source.digest, shown, length, size, self.encoder.video_id)
+            self._keep(source, Shot(key, shown, size, use="known", num_latents=length))
+            openings.append(PreparedOpening(key=key, offset=offset, num_prefix=prefix))
+        return tuple(openings)
+
+    def _seen(self, source: Film, frame: int, size: tuple[int, int]) -> str:
+        if self.encoder.pictures is None or not self.encoder.pictures.clip_id:
+            return ""
+        key = digest_of("seen", source.digest, frame, size, self.encoder.pictures.clip_id)
+        return self._keep(source, Shot(key, (frame,), size, use="seen")).key
 
     def _anchors(self, clip: Clip, source: Film, pieces: tuple[PreparedPiece, ...]) -> Iterator[PreparedAnchor]:
         for anchor in clip.anchors:
@@ -247,7 +270,10 @@ class _Planner:
         crop: tuple[int, int, int, int] | None,
     ) -> Shot:
         key = digest_of("film", source.digest, frames, size, crop, self.encoder.video_id)
-        return self.plan.shots.setdefault(source.path, {}).setdefault(key, Shot(key, frames, size, crop))
+        return self._keep(source, Shot(key, frames, size, crop))
+
+    def _keep(self, source: Film, shot: Shot) -> Shot:
+        return self.plan.shots.setdefault(source.path, {}).setdefault(shot.key, shot)
 
     def _text(self, text: str) -> str:
         key = digest_of("text", text, self.encoder.text_id)
@@ -278,7 +304,7 @@ class _Planner:
 
 
 def _keys(clip: PreparedClip) -> Iterable[str]:
-    yield from (piece.key for piece in clip.pieces)
+    yield from (key for piece in clip.pieces for key in piece.keys)
     yield from (piece.mask_key for piece in clip.pieces if piece.mask_key)
     yield from (anchor.key for anchor in clip.anchors)
     yield from (prompt.text_key for prompt in clip.prompts)

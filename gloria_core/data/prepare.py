@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ..errors import DatasetError, GloriaError
 from ..media import read_audio
+from ..runs.digest import digest_of
 from ..types import AudioFeatures
 from .buckets import Sizes
 from .cache import Cache, Tensors, compact
@@ -76,6 +78,7 @@ def prepare(
         audio_kind=encoder.audio_kind,
         fps=sizes.fps,
         clips=tuple(plan.clips),
+        pictures_id=_pictures_id(encoder, sizes),
     )
     prepared = without(prepared, frozenset(work.lost))
     problems = tuple(plan.problems)
@@ -83,6 +86,10 @@ def prepare(
         raise DatasetError(f"No clip can be used. {problems[0]}" if problems else "No clip can be used.")
     path = write_prepared(cache, prepared)
     return PreparedDataset(path, prepared, problems, work.done, work.reused)
+
+
+def _pictures_id(encoder: Encoder, sizes: Sizes) -> str:
+    return digest_of(encoder.pictures.clip_id, sizes.prefix_latents) if encoder.pictures else ""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,12 +144,20 @@ class _Work:
         try:
             for shot, frames in read_shots(video, missing):
                 self._tell(f"{self._whose(shot.key)}, {len(frames)} frames of {video.name}")
-                self._put(shot.key, {"latents": compact(self.encoder.encode_video(frames))})
+                self._put(shot.key, self._shown(shot, frames))
                 left.discard(shot.key)
         except GloriaError as error:
             reason = str(error).rstrip(".")
         for key in left:
             self._lose(key, video, reason)
+
+    def _shown(self, shot: Shot, frames: NDArray[np.uint8]) -> Tensors:
+        pictures = self.encoder.pictures
+        if shot.use == "known" and pictures is not None:
+            return {"latents": compact(pictures.encode_known(frames, shot.num_latents))}
+        if shot.use == "seen" and pictures is not None:
+            return {"rows": compact(pictures.encode_seen(frames[0]))}
+        return {"latents": compact(self.encoder.encode_video(frames))}
 
     def _still(self, still: Still) -> Tensors:
         picture = read_picture(still.path)

@@ -31,6 +31,17 @@ class PreparedAnchor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedOpening:
+    """What a model with image channels is shown where a training clip begins: pictures, and grey behind them."""
+
+    key: str
+    offset: int
+    """Latent of the piece that the clip begins with."""
+    num_prefix: int
+    """Latents that are known of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedPiece:
     """Encoded frames of a clip, in one go; sides in latents."""
 
@@ -44,6 +55,23 @@ class PreparedPiece:
     """Part of the source's picture that is shown: left, top, right and bottom in pixels."""
     mask_key: str = ""
     """Where the loss counts more; empty where faces tell it, or nothing does."""
+    openings: tuple[PreparedOpening, ...] = ()
+    """Where clips can begin for a model with image channels; empty where they can begin anywhere."""
+    seen_key: str = ""
+    """What CLIP vision sees in the first frame; empty where the model has no image branch."""
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The entries that it cannot be used without."""
+        shown = {self.seen_key} if self.seen_key else set()
+        return frozenset({self.key, *shown, *(opening.key for opening in self.openings)})
+
+    def opening(self, offset: int) -> PreparedOpening:
+        """Return what is shown where a clip begins; DatasetError where none can."""
+        for opening in self.openings:
+            if opening.offset == offset:
+                return opening
+        raise DatasetError(f"No picture was prepared for latent {offset} of a piece; prepare the dataset again.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +124,8 @@ class Prepared:
     """As `AudioConfig.kind` names it; empty where no sound was encoded."""
     fps: float
     clips: tuple[PreparedClip, ...]
+    pictures_id: str = ""
+    """Id of what a model with image channels is shown; empty for every other."""
 
 
 def write_prepared(cache: Cache, prepared: Prepared) -> Path:
@@ -104,20 +134,25 @@ def write_prepared(cache: Cache, prepared: Prepared) -> Path:
     Raises:
         DatasetError: the disk refuses.
     """
-    encoder = digest_of(prepared.codec, prepared.video_id, prepared.text_id, prepared.audio_id)
+    pictures = [prepared.pictures_id] if prepared.pictures_id else []
+    encoder = digest_of(prepared.codec, prepared.video_id, prepared.text_id, prepared.audio_id, *pictures)
     path = cache.sets / f"{prepared.manifest}.{encoder[:8]}.json"
     with written_whole(path, kind=DatasetError) as partial:
         partial.write_text(json.dumps(asdict(prepared), ensure_ascii=False), encoding="utf-8")
     return path
 
 
-def find_prepared(cache: Cache, manifest: str, codec: str) -> Prepared:
+def find_prepared(cache: Cache, manifest: str, codec: str, *, has_openings: bool, has_seen: bool) -> Prepared:
     """Return the latest prepared form of a manifest for a latent space.
+
+    Of several, one with what a model is shown of pictures is taken where it is wanted.
 
     Args:
         cache: where it was prepared to.
         manifest: the manifest's digest.
         codec: the latent space that is wanted.
+        has_openings: whether the model has image channels.
+        has_seen: whether it has an image branch, which CLIP vision feeds.
 
     Raises:
         DatasetError: it was not prepared, not since the manifest was changed, or with the VAE of another model.
@@ -129,12 +164,19 @@ def find_prepared(cache: Cache, manifest: str, codec: str) -> Prepared:
             "changed is not encoded again)."
         )
     found = [read_prepared(path) for path in files]
-    for prepared in found:
-        if prepared.codec == codec:
-            return prepared
+    fit = [prepared for prepared in found if prepared.codec == codec]
+    if fit:
+        return max(fit, key=lambda prepared: _num_fitting(prepared, has_openings=has_openings, has_seen=has_seen))
     raise DatasetError(
         f"The dataset was prepared with the VAE of {found[0].codec!r}; the model works in {codec!r}: prepare it with "
         "the VAE that belongs to the model."
+    )
+
+
+def _num_fitting(prepared: Prepared, *, has_openings: bool, has_seen: bool) -> int:
+    pieces = [piece for clip in prepared.clips for piece in clip.pieces]
+    return (any(piece.openings for piece in pieces) == has_openings) + (
+        any(piece.seen_key for piece in pieces) == has_seen
     )
 
 
@@ -150,9 +192,18 @@ def without(prepared: Prepared, lost: frozenset[str]) -> Prepared:
     """Return a dataset less some entries: anchors and pieces that need them, and clips that have no piece left."""
     clips = []
     for clip in prepared.clips:
-        pieces = tuple(piece for piece in clip.pieces if piece.key not in lost)
+        pieces = tuple(piece for piece in clip.pieces if lost.isdisjoint(piece.keys))
         if pieces and not lost.intersection(prompt.text_key for prompt in clip.prompts):
             anchors = tuple(anchor for anchor in clip.anchors if anchor.key not in lost)
             audio = "" if clip.audio_key in lost else clip.audio_key
             clips.append(replace(clip, pieces=pieces, anchors=anchors, audio_key=audio))
     return replace(prepared, clips=tuple(clips))
+
+
+def without_openings(prepared: Prepared) -> Prepared:
+    """Return a dataset for a model without image channels, whose clips may begin anywhere."""
+    clips = tuple(
+        replace(clip, pieces=tuple(replace(piece, openings=(), seen_key="") for piece in clip.pieces))
+        for clip in prepared.clips
+    )
+    return replace(prepared, clips=clips)

@@ -34,7 +34,9 @@ class Place:
 
     def offsets(self, prefix: int) -> list[int]:
         """Return where windows with a prefix can begin: where one prompt holds for all that is generated, or at all."""
-        possible = list(range(1, self.piece.num_latents - self.length + 1))
+        every = range(1, self.piece.num_latents - self.length + 1)
+        shown = {opening.offset for opening in self.piece.openings} or every
+        possible = [offset for offset in every if offset in shown]
         return [offset for offset in possible if self._is_pure(offset, offset + prefix)] or possible
 
     @property

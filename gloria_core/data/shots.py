@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,10 @@ class Shot:
     size: tuple[int, int]
     """Width and height."""
     crop: tuple[int, int, int, int] | None = None
+    use: Literal["film", "known", "seen"] = "film"
+    """``film``: latents. ``known``: the beginning of a clip, with grey behind it. ``seen``: what CLIP vision sees."""
+    num_latents: int = 0
+    """Length of the clip that ``known`` pictures begin."""
 
 
 @dataclass(slots=True, eq=False)

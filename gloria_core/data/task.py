@@ -24,9 +24,18 @@ from .cache import Cache, DamagedEntryError
 from .face_weight import loss_weight
 from .folder import read_dataset
 from .network import NEW_AUDIO, load_network
+from .openings import check_pictures, with_pictures
 from .options import FootageOptions, read_options
 from .prepare import sound_features
-from .prepared import Prepared, PreparedAnchor, PreparedClip, find_prepared, read_prepared, without
+from .prepared import (
+    Prepared,
+    PreparedAnchor,
+    PreparedClip,
+    find_prepared,
+    read_prepared,
+    without,
+    without_openings,
+)
 from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids
 from .sheet import Decoder, clip_sheet
 
@@ -57,7 +66,9 @@ class FootageTask:
         self._cache = Cache(Path(self.options.cache), memory_bytes=self.options.memory_mb << 20)
         self._weights = Path(self.options.weights)
         config = inspect(self._weights).config
-        self._prepared = _found(Path(self.options.manifest), self._cache, config.codec)
+        self._prepared = _found(Path(self.options.manifest), self._cache, config)
+        if config.has_image_channels:
+            check_pictures(self._prepared, config, self.options, self._cache)
         self.config = _with_ears(config, self._prepared, self.options, self._cache)
         self.new_parameters = NEW_AUDIO if self.options.audio == "new" else ()
         """Name patterns of parameters that start fresh rather than from the weights."""
@@ -136,7 +147,7 @@ class FootageTask:
         windows, prefix = drawn.windows, drawn.num_prefix
         kept = self._kept_slots(drawn.slot, generator) if drops else [s for s in _SLOTS if s[0] in self.options.roles]
         anchors, outside = self._anchors(windows, kept, generator)
-        return TrainBatch(
+        batch = TrainBatch(
             latents=torch.cat([self._latents(window) for window in windows]),
             context=_stacked([self._cache.get(window.text_key(prefix))["rows"].float() for window in windows]),
             num_prefix=prefix,
@@ -146,6 +157,19 @@ class FootageTask:
             metrics={"num_anchors": float(len(anchors)), "superset": outside, "lost": float(self.num_lost)},
             names=tuple(window.place.clip.id for window in windows),
         )
+        return self._shown(batch, windows) if self.config.has_image_channels else batch
+
+    def _shown(self, batch: TrainBatch, windows: Sequence[Window]) -> TrainBatch:
+        """Return a batch with what a model with image channels is shown of it; CLIP sees how the videos begin."""
+        if not batch.num_prefix:
+            return with_pictures(batch, None, self.config, goes_on=False)
+        keys = [window.place.piece.opening(window.offset).key for window in windows]
+        length = batch.latents.shape[2]
+        known = torch.cat([self._cache.get(key)["latents"][:, :, :length].float() for key in keys])
+        if self.config.clip_dim:
+            seen = [self._cache.get(window.place.piece.seen_key)["rows"].float() for window in windows]
+            batch = replace(batch, clip_fea=torch.stack(seen))
+        return with_pictures(batch, known, self.config, goes_on=windows[0].offset > 0)
 
     def _latents(self, window: Window) -> Tensor:
         latents = self._cache.get(window.place.piece.key)["latents"]
@@ -239,12 +263,20 @@ class FootageTask:
         return torch.stack(weights) * scale
 
 
-def _found(source: Path, cache: Cache, codec: str) -> Prepared:
+def _found(source: Path, cache: Cache, config: ModelConfig) -> Prepared:
     """Return the prepared form of a manifest or a folder; or a prepared dataset's own file (.json), without footage."""
     if source.suffix == ".json":
-        return read_prepared(source)
-    manifest, _ = read_dataset(source)
-    return find_prepared(cache, manifest.digest, codec)
+        found = read_prepared(source)
+    else:
+        manifest, _ = read_dataset(source)
+        found = find_prepared(
+            cache,
+            manifest.digest,
+            config.codec,
+            has_openings=config.has_image_channels,
+            has_seen=config.has_image_channels and config.clip_dim > 0,
+        )
+    return found if config.has_image_channels else without_openings(found)
 
 
 def _with_ears(config: ModelConfig, prepared: Prepared, options: FootageOptions, cache: Cache) -> ModelConfig:
@@ -290,7 +322,7 @@ def _generator(seed: int, stream: str, index: int) -> torch.Generator:
 def _used(clip: PreparedClip) -> set[str]:
     pictures = {anchor.key for anchor in clip.anchors}
     texts = {prompt.text_key for prompt in clip.prompts}
-    return pictures | texts | {clip.audio_key} | {k for piece in clip.pieces for k in (piece.key, piece.mask_key)}
+    return pictures | texts | {clip.audio_key} | {k for piece in clip.pieces for k in (*piece.keys, piece.mask_key)}
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ class NanoEncoder:
 
     codec = "nano"
     audio_kind = "mel"
+    pictures = None
     stride_px = SIDE
 
     def __init__(self, bundle: Bundle | None = None) -> None:

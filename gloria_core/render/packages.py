@@ -14,12 +14,12 @@ def diffusers() -> Any:  # noqa: ANN401 - a module
     return package
 
 
-def transformers() -> Any:  # noqa: ANN401 - a module
-    """Return transformers, for Wan's text encoder; ConfigError where it is not installed."""
+def transformers(what: str = "Wan's text encoder") -> Any:  # noqa: ANN401 - a module
+    """Return transformers, for what is named; ConfigError where it is not installed."""
     try:
         import transformers as package
     except ImportError as error:
-        raise _missing("transformers", "Wan's text encoder", error) from error
+        raise _missing("transformers", what, error) from error
     return package
 
 

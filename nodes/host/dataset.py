@@ -33,6 +33,7 @@ from .paths import dataset_path, training_folder
 from .progress import stop_if_interrupted
 from .sound import features_of
 from .text import encode_texts
+from .training_pictures import HostPictures
 from .vae import grid_px
 
 _CHECK_FPS = 16.0
@@ -48,6 +49,10 @@ class HostEncoder:
         clip: its text encoder.
         audio_encoder: the AUDIO_ENCODER or FileEncoder that its ears need; None where they need none. With a deaf model
             the sound is encoded for ears that are still to be made (stage I).
+        clip_vision: the CLIP_VISION that a model with an image branch needs; None for every other.
+
+    Raises:
+        ConfigError: the model needs CLIP vision, and there is none, or one of another width.
     """
 
     def __init__(
@@ -56,10 +61,12 @@ class HostEncoder:
         vae: comfy.sd.VAE,
         clip: comfy.sd.CLIP,
         audio_encoder: Any = None,  # noqa: ANN401 - AUDIO_ENCODER or FileEncoder
+        clip_vision: Any = None,  # noqa: ANN401 - CLIP_VISION
     ) -> None:
         self._model, self._vae, self._clip, self._listener = patcher.model, vae, clip, audio_encoder
         config = model_config(patcher)
         self._audio = config.audio or (AudioConfig() if audio_encoder is not None else None)
+        self.pictures = HostPictures(patcher.model, vae, clip_vision) if config.has_image_channels else None
         self.codec = config.codec
         self.grid_px = grid_px(vae)
         self.stride_px = self.grid_px // 2
