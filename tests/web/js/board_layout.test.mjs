@@ -46,4 +46,6 @@ test("the line below counts pictures, tokens and warnings", () => {
   assert.match(summary([], [], false), /Drop pictures/);
   assert.equal(summary(["global"], [{ tokens: 10 }], false), "1 picture · 10 tokens in every chunk");
   assert.match(summary(["global", "views.left"], [{ warnings: ["a"] }, null], true), /2 pictures · 1 warning · .*'anchors'/);
+  assert.match(summary(["global"], [], false, { name: "faces", problems: [] }), / · seen by faces$/);
+  assert.match(summary(["global"], [], false, { name: null, problems: ["It is left out."] }), / · no picture analysis · ⚠ It is left out\.$/);
 });

@@ -9,7 +9,7 @@ import { ask } from "./dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Entry} Entry */
 /** @typedef {import("./host.mjs").BoardHost} BoardHost */
-/** @typedef {{id: string, image: string, at_s?: number, crop?: any, scores?: Record<string, number>}} Candidate */
+/** @typedef {{id: string, image: string, at_s?: number, crops?: Record<string, any>, scores?: Record<string, number>}} Candidate */
 /** @typedef {{grid: [number, number] | null, candidates: Candidate[], proposal: Record<string, string>, by: string}} Proposal */
 
 /**
@@ -50,7 +50,8 @@ class FillChooser {
     const entries = {};
     for (const [slot, id] of Object.entries(this.chosen)) {
       const found = this.#candidate(id);
-      if (found) entries[slot] = found.crop ? { image: found.image, crop: found.crop } : { image: found.image };
+      const crop = found?.crops?.[slot.split(".")[0]];
+      if (found) entries[slot] = crop ? { image: found.image, crop } : { image: found.image };
     }
     return entries;
   }

@@ -36,6 +36,7 @@ export class BoardView {
     this.incoming = new Incoming(this);
     this.looks = /** @type {Record<string, any>} */ ({});
     this.looked = "";
+    this.analysis = /** @type {{name: string | null, problems: string[]} | null} */ (null);
     this.slots = SLOTS.map((slot) => new SlotView(slot));
     this.current = SLOTS[0];
     this.menu = new Menu();
@@ -62,7 +63,7 @@ export class BoardView {
     if (document.activeElement !== this.name) this.name.value = board.name ?? "";
     for (const view of this.slots) this.#show(view, board);
     this.select(this.current);
-    this.status.textContent = error || this.#summary(board);
+    this.status.title = this.status.textContent = error || this.#summary(board);
     this.status.classList.toggle("is-bad", Boolean(error));
     if (this.looked !== this.widget.value) this.#lookSoon();
   }
@@ -214,7 +215,7 @@ export class BoardView {
   #summary(board) {
     const used = this.slots.filter((view) => view.state.entry || view.state.origin).map((view) => view.slot);
     const looks = this.slots.filter((view) => !view.state.origin).map((view) => view.state.look);
-    return summary(used, filled(board).length ? looks : [], Boolean(this.#source("anchors")));
+    return summary(used, filled(board).length ? looks : [], Boolean(this.#source("anchors")), this.analysis);
   }
 
   /** Ask the host about the pictures, once the artist has paused. */
@@ -230,6 +231,7 @@ export class BoardView {
     if (error || !filled(board).length) return;
     const found = await this.host.attempt(() => this.host.look(board));
     if (!found || text !== this.widget.value) return;
+    this.analysis = found.analysis ?? null;
     this.looks = Object.fromEntries(Object.entries(found.slots ?? {}).map(([slot, told]) => [slot, { told, entry: JSON.stringify(entryOf(board, slot)) }]));
     this.refresh();
     if (found.error) {

@@ -97,14 +97,17 @@ export function cardLines(slot, { image, origin, look }) {
  * @param {(string | undefined)[]} used pictures that are used, one for each slot that has any.
  * @param {(Look | null | undefined)[]} looks
  * @param {boolean} is_chained whether a chain of anchors is connected as well.
+ * @param {{name: string | null, problems: string[]} | null} [analysis] which part looks at pictures, once the host has told.
  */
-export function summary(used, looks, is_chained) {
+export function summary(used, looks, is_chained, analysis) {
   const tokens = looks.reduce((sum, look) => sum + (look?.tokens ?? 0), 0);
   const warnings = looks.reduce((sum, look) => sum + complaints(look).length, 0);
   const parts = [used.length ? pictures(used.length) : t("Drop pictures here, or a .gloria file. The large slot is needed.")];
   if (tokens) parts.push(t("{count} tokens in every chunk", { count: tokens }));
   if (warnings) parts.push(warnings === 1 ? t("1 warning") : t("{count} warnings", { count: warnings }));
   if (is_chained) parts.push(t("pictures of the input 'anchors' win in their slots"));
+  if (analysis) parts.push(analysis.name ? t("seen by {name}", { name: analysis.name }) : t("no picture analysis"));
+  parts.push(...(analysis?.problems ?? []).map((problem) => `⚠ ${problem}`));
   return parts.join(" · ");
 }
 
