@@ -172,6 +172,13 @@ class PrepareDataset(io.ComfyNode):
                     tooltip="Instead of a connected encoder: a folder of models/audio_encoders as it was downloaded, "
                     "or a file that the stock loader does not take.",
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="From Load CLIP Vision (clip_vision_h): Wan 2.1's image-to-video models look at the first "
+                    "picture through it and cannot be trained without; other models ignore it. Costs a moment and "
+                    "0.7 MB for each video.",
+                ),
             ],
             outputs=[
                 GloriaDataset.Output(display_name="dataset", tooltip="The footage, ready for a training node."),
@@ -204,11 +211,12 @@ class PrepareDataset(io.ComfyNode):
         shortest_frames: int,
         audio_encoder: Any = None,  # noqa: ANN401 - the host's AUDIO_ENCODER
         encoder_file: str = _CONNECTED,
+        clip_vision: Any = None,  # noqa: ANN401 - the host's CLIP_VISION
     ) -> io.NodeOutput:
         """Encode what is not encoded yet."""
         if encoder_file != _CONNECTED:
             audio_encoder = FileEncoder(encoder_file)
         sizes = sizes_for(model, resolution, fps, longest_frames, shortest_frames)
-        encoder = HostEncoder(model, vae, clip, audio_encoder)
+        encoder = HostEncoder(model, vae, clip, audio_encoder, clip_vision)
         dataset, report = prepare_dataset(footage, encoder, sizes, str(cls.hidden.unique_id))
         return io.NodeOutput(dataset, report, ui=ui.PreviewText(report))
