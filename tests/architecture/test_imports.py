@@ -40,7 +40,7 @@ HOST_MODULES = {
 }  # fmt: skip
 CORE_PACKAGES = {"torch", "torchaudio", "numpy", "einops", "safetensors", "av", "PIL"}
 """What the core may import beside the standard library: torch, and what requirements.txt lists."""
-OPTIONAL_PACKAGES = {"diffusers", "ftfy", "peft", "transformers"}
+OPTIONAL_PACKAGES = {"diffusers", "ftfy", "gguf", "peft", "transformers"}
 """What a function of the core may import when it is called, with a clear message where it is missing."""
 
 
