@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { duration } from "../../../web/js/lib/duration.mjs";
 import {
-  bars, cardLines, duration, headline, heightOf, runName, share, spoken, totalOf, waveformPath,
+  bars, cardLines, headline, heightOf, runName, share, spoken, totalOf, waveformPath,
 } from "../../../web/js/lib/timeline_layout.mjs";
 import { parseSchedule } from "../../../web/js/lib/timeline_schedule.mjs";
 import { empty } from "../../../web/js/lib/timeline_state.mjs";

@@ -4,7 +4,7 @@
 import { pictures } from "../lib/board_layout.mjs";
 import { element, on } from "../lib/dom.mjs";
 import { t } from "../lib/words.mjs";
-import { ask } from "./dialog.mjs";
+import { ask } from "../shared/dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Board} Board */
 /** @typedef {import("./host.mjs").BoardHost} BoardHost */

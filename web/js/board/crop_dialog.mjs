@@ -5,7 +5,7 @@ import { HANDLES, WHOLE, dragged, drawable, drawn, inPixels, stored } from "../l
 import { titleOf } from "../lib/board_layout.mjs";
 import { element, on } from "../lib/dom.mjs";
 import { t } from "../lib/words.mjs";
-import { ask } from "./dialog.mjs";
+import { ask } from "../shared/dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Crop} Crop */
 /** @typedef {import("../lib/board_state.mjs").Entry} Entry */

@@ -5,7 +5,7 @@ import { titleOf } from "../lib/board_layout.mjs";
 import { SLOTS } from "../lib/board_state.mjs";
 import { element, on } from "../lib/dom.mjs";
 import { t } from "../lib/words.mjs";
-import { ask } from "./dialog.mjs";
+import { ask } from "../shared/dialog.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Entry} Entry */
 /** @typedef {import("./host.mjs").BoardHost} BoardHost */

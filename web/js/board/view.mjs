@@ -9,7 +9,7 @@ import { Card } from "../shared/card.mjs";
 import { Menu } from "../shared/menu.mjs";
 import { openCharacter, saveCharacter } from "./characters_dialog.mjs";
 import { cropPicture } from "./crop_dialog.mjs";
-import { ask, chooseFiles } from "./dialog.mjs";
+import { ask, chooseFiles } from "../shared/dialog.mjs";
 import { fillBoard } from "./fill_dialog.mjs";
 import { Incoming } from "./incoming.mjs";
 import { SlotView } from "./slot.mjs";

@@ -47,3 +47,12 @@ export function stylesheet(url) {
   if (known.some((link) => /** @type {HTMLLinkElement} */ (link).href === href)) return;
   document.head.append(element("link", { rel: "stylesheet", href }));
 }
+
+/**
+ * Write a text where it is another one: the page lays out anew whatever is written.
+ * @param {HTMLElement} target
+ * @param {string} text
+ */
+export function write(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}

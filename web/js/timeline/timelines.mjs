@@ -4,26 +4,23 @@
 import { on } from "../lib/dom.mjs";
 import { runName } from "../lib/timeline_layout.mjs";
 import { chunked, empty, ended, planned, progressed, viewed } from "../lib/timeline_state.mjs";
-import { isLinked, nodeAt, nodesOfType, widgetOf } from "../lib/timeline_graph.mjs";
-import { TIMELINE, TimelineView } from "./view.mjs";
+import { isLinked, nodeAt, widgetOf } from "../lib/graph.mjs";
+import { Panels } from "../shared/panels.mjs";
+import { TimelineView } from "./view.mjs";
 
 export const SAMPLER = "GloriaChunkedLongSampler";
 const WIDGET = "chunk_timeline";
-const MARGIN_PX = 8;
 /** After so many seconds without an event a run that seems to work is looked up when somebody comes near. */
 const SILENCE_S = 5;
 
-export class Timelines {
-  /** @type {WeakMap<object, TimelineView>} */
-  #views = new WeakMap();
-
+/** @extends {Panels<TimelineView>} */
+export class Timelines extends Panels {
   /**
    * @param {any} app the host's.
    * @param {any} api the host's.
    */
   constructor(app, api) {
-    this.app = app;
-    this.api = api;
+    super(app, api, [SAMPLER]);
   }
 
   /** Hear what the host tells. */
@@ -37,7 +34,7 @@ export class Timelines {
     on(this.api, "execution_error", ({ detail }) => this.#end("failed", detail?.exception_message));
     on(this.api, "executed", ({ detail }) => this.#executed(detail));
     on(this.api, "reconnected", () => this.fill());
-    on(this.api, "graphChanged", () => this.#all().forEach((view) => this.#look(view)));
+    on(this.api, "graphChanged", () => this.all().forEach((view) => this.#look(view)));
   }
 
   /**
@@ -45,21 +42,16 @@ export class Timelines {
    * @param {any} node
    */
   add(node) {
-    const view = new TimelineView(node, { api: this.api, root: () => this.#root(), changed: () => this.#changed() });
-    this.#views.set(node, view);
-    // Last, and never written into the workflow: saved files hold their values by position.
-    const height = () => view.height + 2 * MARGIN_PX;
-    const options = { serialize: false, hideOnZoom: false, margin: MARGIN_PX, getMinHeight: height, getMaxHeight: height };
-    const widget = node.addDOMWidget(WIDGET, "GLORIA_TIMELINE", view.element, options);
-    widget.serialize = false;
+    const view = new TimelineView(node, { api: this.api, root: () => this.root(), changed: () => this.changed() });
+    this.put(view, WIDGET);
     on(view.element, "pointerenter", () => this.#near(view));
   }
 
   /** Ask for the run of every sampler, once for each name. */
   fill() {
-    requestAnimationFrame(() => this.#replaceOld());
+    requestAnimationFrame(() => this.replaceOld());
     const byName = new Map();
-    for (const view of this.#all()) {
+    for (const view of this.all()) {
       view.refresh();
       const name = nameOf(view.node);
       if (name) byName.set(name, [...(byName.get(name) ?? []), view]);
@@ -68,35 +60,12 @@ export class Timelines {
   }
 
   /**
-   * Put timelines in the place of those of nodes that are gone. When the host undoes it makes all nodes anew, and one
-   * of its two renderers goes on showing what belonged to the node that had the same number before.
-   */
-  #replaceOld() {
-    const views = this.#all();
-    const old = [...document.querySelectorAll(`.${TIMELINE}`)].filter((one) => views.every((view) => view.element !== one));
-    for (const { element, node } of views.filter((view) => !view.element.isConnected)) {
-      const place = old.findIndex((one) => /** @type {HTMLElement} */ (one).dataset.node === String(node.id));
-      if (place >= 0) old.splice(place, 1)[0].replaceWith(element);
-    }
-  }
-
-  #root() {
-    return this.app.rootGraph ?? this.app.graph?.rootGraph ?? this.app.graph;
-  }
-
-  /** @returns {TimelineView[]} */
-  #all() {
-    const nodes = nodesOfType(this.#root(), SAMPLER);
-    return nodes.map((node) => this.#views.get(node)).filter((view) => view !== undefined);
-  }
-
-  /**
    * @param {string} type
    * @param {any} event
    * @param {(before: any, event: any) => any} change
    */
   #hear(type, event, change) {
-    const view = this.#views.get(nodeAt(this.#root(), event.node));
+    const view = this.of(nodeAt(this.root(), event.node));
     if (!view || !this.#isOurs(view, event)) return;
     view.heard_s = performance.now() / 1000;
     if (type === "gloria.plan") view.is_silent = true;
@@ -120,7 +89,7 @@ export class Timelines {
    * @param {string} [reason]
    */
   #end(phase, reason) {
-    for (const view of this.#all()) view.show(ended(view.timeline, phase, reason));
+    for (const view of this.all()) view.show(ended(view.timeline, phase, reason));
   }
 
   /**
@@ -129,7 +98,7 @@ export class Timelines {
    */
   #executed(detail) {
     const run = detail?.output?.gloria_run?.[0];
-    const view = run && this.#views.get(nodeAt(this.#root(), detail.node));
+    const view = run && this.of(nodeAt(this.root(), detail.node));
     if (!view) return;
     if (view.timeline.run !== run || view.timeline.phase !== "running") this.#ask(new Map([[run, [view]]]));
     else view.show(ended(view.timeline, "finished"));
@@ -152,14 +121,6 @@ export class Timelines {
     if (view.timeline.phase === "running" && silent_s > SILENCE_S) this.#ask(new Map([[view.timeline.run, [view]]]));
   }
 
-  /** Let the host's undo know that something was written. */
-  #changed() {
-    const tracker = this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    if (tracker?.captureCanvasState) tracker.captureCanvasState();
-    else tracker?.checkState?.();
-    this.app.graph?.setDirtyCanvas?.(true, true);
-  }
-
   /**
    * Ask which runs there are, and fill the timelines of those.
    * @param {Map<string, TimelineView[]>} byName
@@ -172,7 +133,7 @@ export class Timelines {
         view.asked = name;
         heard.set(view, view.heard_s);
       }
-    const found = await this.#get(`/gloria/runs?${new URLSearchParams([...byName.keys()].map((name) => ["name", name]))}`);
+    const found = await this.get(`/gloria/runs?${new URLSearchParams([...byName.keys()].map((name) => ["name", name]))}`);
     if (!found) return;
     const names = new Set(found.map((/** @type {any} */ run) => run.name));
     await Promise.all([...byName].map(([name, views]) => this.#fill(name, views, names.has(name), heard)));
@@ -186,7 +147,7 @@ export class Timelines {
    */
   async #fill(run, views, is_there, heard) {
     const path = `/gloria/runs/${encodeURIComponent(run)}`;
-    const [told, drawn] = is_there ? await Promise.all([this.#get(path), this.#get(`${path}/waveform`)]) : [];
+    const [told, drawn] = is_there ? await Promise.all([this.get(path), this.get(`${path}/waveform`)]) : [];
     views.forEach((view) => {
       if (view.heard_s !== heard.get(view) || view.asked !== run) return; // what it hears is newer than the answer
       view.is_silent = false;
@@ -198,22 +159,8 @@ export class Timelines {
   /** @param {TimelineView} view */
   async #askWaveform(view) {
     view.is_silent = false;
-    const drawn = await this.#get(`/gloria/runs/${encodeURIComponent(view.timeline.run)}/waveform`);
+    const drawn = await this.get(`/gloria/runs/${encodeURIComponent(view.timeline.run)}/waveform`);
     if (drawn) view.draw(drawn);
-  }
-
-  /**
-   * @param {string} path
-   * @returns {Promise<any>} null where there is nothing, or nobody answers.
-   */
-  async #get(path) {
-    try {
-      const answer = await this.api.fetchApi(path);
-      return answer.ok ? await answer.json() : null;
-    } catch (error) {
-      if (error instanceof TypeError) return null; // the server is away; "reconnected" asks again
-      throw error;
-    }
   }
 }
 

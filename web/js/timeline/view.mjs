@@ -1,19 +1,17 @@
 // @ts-check
 /** One sampler's timeline: its elements, kept in step with what is known of the run and with the graph. */
 
-import { element, on } from "../lib/dom.mjs";
+import { element, on, write } from "../lib/dom.mjs";
 import * as layout from "../lib/timeline_layout.mjs";
 import { asked, chooseTake, rollAgain, takeBack } from "../lib/timeline_reroll.mjs";
 import { empty, progressOf, shownState } from "../lib/timeline_state.mjs";
-import { isLinked, sourceOf, widgetOf } from "../lib/timeline_graph.mjs";
+import { isLinked, sourceOf, widgetOf } from "../lib/graph.mjs";
 import { t } from "../lib/words.mjs";
 import { Card } from "../shared/card.mjs";
 import { Menu } from "../shared/menu.mjs";
+import { fit, keepPointer } from "../shared/panels.mjs";
 import { Player } from "./player.mjs";
 import { Rows } from "./rows.mjs";
-
-/** Class of a timeline's element. */
-export const TIMELINE = "gloria-timeline";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** Inputs of the sampler with the nodes whose schedules can be moved. */
@@ -62,7 +60,7 @@ export class TimelineView {
     this.card = new Card();
     this.menu = new Menu();
     this.element = element(
-      "div", { class: TIMELINE, role: "group", "aria-label": t("Chunk timeline") },
+      "div", { class: "gloria-timeline", role: "group", "aria-label": t("Chunk timeline") },
       element("div", { class: "gloria-top" }, this.head, this.bar), element("div", { class: "gloria-scroll" }, this.track),
       this.foot, this.player.element, this.card.element, this.menu.element,
     );
@@ -151,7 +149,7 @@ export class TimelineView {
     const snap = String(widgetOf(this.node, "snap")?.value ?? "nearest");
     const before = this.rows.count;
     this.rows.show({ schedules: this.#schedules(), starts, total_s, snap });
-    if (this.rows.count !== before) this.#fit();
+    if (this.rows.count !== before) fit(this);
   }
 
   /** Return the schedules that are connected and whose text is known. */
@@ -186,10 +184,7 @@ export class TimelineView {
 
   #listen() {
     on(this.list, "keydown", (event) => this.#key(event));
-    // The host drags the node with a pointer that nobody has stopped.
-    for (const type of ["pointerdown", "mousedown", "dblclick"]) {
-      on(this.element, type, (event) => event.stopPropagation());
-    }
+    keepPointer(this.element);
   }
 
   /** @param {KeyboardEvent} event */
@@ -292,27 +287,8 @@ export class TimelineView {
   #resize(is_playing) {
     this.element.classList.toggle("is-playing", is_playing);
     this.#later();
-    this.#fit();
+    fit(this);
   }
-
-  /** Give the node the height that it needs now, and take back what the player had. */
-  #fit() {
-    const { node } = this;
-    const height = this.height;
-    const added = height - (this.fitted ?? height);
-    this.fitted = height;
-    this.element.style.minHeight = `${height}px`;
-    if (added && node.graph) node.setSize?.([node.size[0], Math.max(node.size[1] + added, node.computeSize()[1])]);
-  }
-}
-
-/**
- * Write a text where it is another one: the page lays out anew whatever is written.
- * @param {HTMLElement} target
- * @param {string} text
- */
-function write(target, text) {
-  if (target.textContent !== text) target.textContent = text;
 }
 
 /** @param {number | undefined} similarity */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { isLinked, nodeAt, nodesOfType, sourceOf, widgetOf } from "../../../web/js/lib/timeline_graph.mjs";
+import { isLinked, nodeAt, nodesOfType, sourceOf, widgetOf } from "../../../web/js/lib/graph.mjs";
 
 /** A graph as the host has it: nodes and links by number. */
 function graph(nodes, links = [], more = {}) {
