@@ -13,7 +13,7 @@ const LITERAL = /"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`/g;
 /** Comments, and literals, which may hold what looks like one. */
 const COMMENT = new RegExp(`(${LITERAL.source})|/\\*[^]*?\\*/|(?<=^|\\s)//.*$`, "gm");
 /** Names of keys, types, settings and classes: words that people never read. */
-const NAMES = /^"(?:Arrow\w+|Backspace|Content-Type|ContextMenu|Delete|Enter|Escape|Files|LoadImage|Reroute|Tab|Gloria\w+|Comfy\.\w+|gloria-.+)"$/;
+const NAMES = /^"(?:Arrow\w+|Backspace|Content-Type|ContextMenu|Delete|Enter|Escape|Files|LoadImage|Reroute|Tab|Gloria\w*|Comfy\.\w+|gloria-.+)"$/;
 /** Where people read whatever stands there. */
 const SHOWN = /(?:\b(?:title|placeholder|label|summary|textContent|ariaLabel)|"aria-label")\s*[:=]\s*["`]\w.*/g;
 
