@@ -1,6 +1,7 @@
-"""Wan's VAEs (2.1 and 2.2) from a Diffusers folder: encoding, and decoding as one exact stream."""
+"""Wan's VAEs (2.1 and 2.2) from a Diffusers folder or a single file: encoding, and decoding as one exact stream."""
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,18 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..checkpoint import read_header
 from ..errors import CheckpointError, ConfigError
 from . import packages
 from .stream import Memory, StepDecoder
+from .wan_vae_file import open_vae_file, read_vae_file
 
 
 class WanVae:
     """A VAE in float32, with latents normalised as the network wants them.
 
     Args:
-        folder: of the pipeline; the VAE lies in ``vae``.
+        path: a folder in Diffusers' layout, of a pipeline or of its ``vae``; or a single file, as ComfyUI has it.
         device: where it runs.
 
     Raises:
@@ -25,21 +28,11 @@ class WanVae:
         ConfigError: diffusers is missing, or decodes in another way than this version knows.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device) -> None:
         diffusers = packages.diffusers()
         _check_steps(diffusers)
         self.device = device
-        try:
-            vae, told = diffusers.AutoencoderKLWan.from_pretrained(
-                folder / "vae", torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"The VAE in {folder / 'vae'} cannot be loaded ({str(error)[:300]}).") from error
-        if told["missing_keys"] or told["unexpected_keys"]:
-            lost = ", ".join([*told["missing_keys"], *told["unexpected_keys"]][:10])
-            raise CheckpointError(
-                f"The VAE in {folder / 'vae'} lacks weights, or has others: {lost}. Download it again."
-            )
+        vae = _from_folder(diffusers, vae_folder(path)) if path.is_dir() else open_vae_file(path)
         self.vae = vae.to(device).eval()
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(vae.config.latents_mean, device=device).view(shape)
@@ -70,6 +63,58 @@ class WanVae:
 
         form = "2.2" if self.vae.config.patch_size else "2.1"
         return StepDecoder(f"Wan {form} VAE of diffusers, float32, exact", step, lookback=None)
+
+
+def check_vae(path: Path, channels: int) -> None:
+    """Look whether a VAE is whole and belongs to a model, without reading its weights.
+
+    Args:
+        path: as for `WanVae`.
+        channels: of the model's latents.
+
+    Raises:
+        CheckpointError: it is missing, not whole, or of another latent space.
+        ConfigError: diffusers is missing.
+    """
+    file = vae_folder(path) if path.is_dir() else path
+    found = _channels_told(file) if path.is_dir() else read_vae_file(file).channels
+    if found != channels:
+        raise CheckpointError(
+            f"The VAE {path.name} has latents of {found} channels; the model works with {channels}: use "
+            f"{_BELONGS.get(channels, 'the VAE of the model')}."
+        )
+
+
+_BELONGS = {16: "wan_2.1_vae.safetensors", 48: "wan2.2_vae.safetensors"}
+"""Names of the VAEs' files in ComfyUI, by the channels of their latents."""
+
+
+def vae_folder(path: Path) -> Path:
+    """Return where the VAE of a folder in Diffusers' layout lies: in ``vae``, or it is that folder."""
+    return path if (path / "config.json").is_file() else path / "vae"
+
+
+def _channels_told(folder: Path) -> int:
+    """Return the channels of a latent as a Diffusers folder tells them; CheckpointError where it is not whole."""
+    packages.diffusers()
+    read_header(folder)
+    try:
+        return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("z_dim", 16))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"The VAE in {folder} has no config.json that can be read ({error}).") from error
+
+
+def _from_folder(diffusers: Any, folder: Path) -> Any:  # noqa: ANN401 - the package, and a model of it
+    try:
+        vae, told = diffusers.AutoencoderKLWan.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"The VAE in {folder} cannot be loaded ({str(error)[:300]}).") from error
+    if told["missing_keys"] or told["unexpected_keys"]:
+        lost = ", ".join([*told["missing_keys"], *told["unexpected_keys"]][:10])
+        raise CheckpointError(f"The VAE in {folder} lacks weights, or has others: {lost}. Download it again.")
+    return vae
 
 
 def decode_step(vae: Any, latent: Tensor, memory: Memory) -> Tensor:  # noqa: ANN401 - of diffusers
