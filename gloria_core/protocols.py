@@ -109,5 +109,9 @@ class TrainingTask(Protocol):
         ...
 
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
-        """Write a PNG that shows what the networks (with averaged weights, in evaluation mode) make at this step."""
+        """Write a PNG that shows what the networks (with averaged weights, in evaluation mode) make at this step.
+
+        A film of the same may stand beside it, under the same name with ``.mp4``. Nothing is written where there is
+        nothing to show samples with.
+        """
         ...

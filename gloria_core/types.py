@@ -5,7 +5,7 @@ Axes: B batch, C channels, F pixel frames, T latent frames, h w latent height an
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import torch
@@ -157,6 +157,29 @@ class TrainBatch:
     """Mask and image latents (B, 4 + C, T, h, w) for a model with image channels; None for every other."""
     clip_fea: Tensor | None = None
     """CLIP vision tokens (B, n, D) of the pictures that the videos begin with; None skips the image branch."""
+
+    def on(self, device: torch.device) -> "TrainBatch":
+        """Return the batch with its tensors on a device; itself where they are there already."""
+        if self.latents.device == device:
+            return self
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        anchors = self.anchors
+        if anchors is not None:
+            anchors = AnchorSet(tuple(replace(a, latent=a.latent.to(device, non_blocking=True)) for a in anchors))
+        return replace(
+            self,
+            latents=self.latents.to(device, non_blocking=True),
+            words=move(self.words),
+            context=move(self.context),
+            audio=move(self.audio),
+            weight=move(self.weight),
+            anchors=anchors,
+            image=move(self.image),
+            clip_fea=move(self.clip_fea),
+        )
 
     def model_input(self, x: Tensor) -> Tensor:
         """Return noisy latents (B, C, T, h, w) with the image channels, where there are any, behind theirs."""

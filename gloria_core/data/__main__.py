@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     makes.add_argument("--pipeline", type=Path, help="a Wan pipeline in Diffusers' layout")
     makes.add_argument("--encoder", help="package.module:Class of another encoder, such as nano's")
     makes.add_argument("--weights", type=Path, help="the model that will be trained: for its ears and image channels")
+    makes.add_argument(
+        "--sample-prompt", action="append", default=[], help="a text to make samples of; may be repeated"
+    )
     makes.add_argument("--audio-encoder", type=Path, help="the wav2vec2 or Whisper that its ears need, or will need")
     makes.add_argument(
         "--prefix-latents", type=int, default=4, help="latents that clips go on from; for models with image channels"
@@ -83,7 +86,14 @@ def _prepare(options: argparse.Namespace) -> int:
     manifest, found = read_dataset(options.footage)
     encoder, fps = _encoder(options)
     sizes = replace(_sizes(options, encoder.codec, fps), prefix_latents=options.prefix_latents)
-    made = prepare(manifest, encoder, Cache(options.cache), sizes, lambda d, n, what: _log.info("%d/%d %s", d, n, what))
+    made = prepare(
+        manifest,
+        encoder,
+        Cache(options.cache),
+        sizes,
+        lambda d, n, what: _log.info("%d/%d %s", d, n, what),
+        sample_prompts=options.sample_prompt,
+    )
     sys.stdout.write(told((*found, *made.problems)) + "\n")
     _log.info(
         "%d clips are ready; %d things were encoded, %d were there", len(made.prepared.clips), made.num_encoded,

@@ -88,7 +88,21 @@ class FootageOptions:
     memory_mb: int = 512
     """Encoded footage that is kept in memory."""
     decoder: str = ""
-    """Dotted path ``package.module:function`` of what returns a decoder for sample sheets; empty makes none."""
+    """Dotted path ``package.module:function`` of what returns a decoder that samples are shown with."""
+    vae: str = ""
+    """The VAE that samples of Wan weights are shown with: a single file as ComfyUI has it (`wan_2.1_vae.safetensors`,
+    `wan2.2_vae.safetensors`), or a folder in Diffusers' layout. Without it and without a decoder none are made."""
+    sample_clips: int = 2
+    """Clips that are sampled, each from its beginning: held-out ones where there are any. Texts that were prepared as
+    sample prompts come on top."""
+    sample_steps: int = 8
+    """Steps of a sample. Wan weights need 20 or more."""
+    sample_seed: int = 0
+    """Of the samples' noise, which is the same every time."""
+    sample_guidance: float = 1.0
+    """How hard samples follow the text; 1 is as trained, and 5 usual for Wan weights, at twice the time."""
+    sample_audio_guidance: float = 1.0
+    """How hard samples follow the sound; another value than the text's takes one more pass a step."""
 
     def __post_init__(self) -> None:
         one_of("attention", self.attention, ("", "joint", "cached"))
@@ -100,12 +114,17 @@ class FootageOptions:
         at_least("batch_size", self.batch_size, 1)
         at_least("memory_mb", self.memory_mb, 0)
         at_least("prefix_latents", self.prefix_latents, 1)
+        at_least("sample_clips", self.sample_clips, 0)
+        at_least("sample_steps", self.sample_steps, 1)
+        at_least("sample_seed", self.sample_seed, 0)
         at_least("min_gap_s", self.min_gap_s, 0.0)
         positive("face_weight", self.face_weight)
         positive("regularisation_weight", self.regularisation_weight)
         for name in ("held_out", "superset", "drop_role", "drop_slot", "one_type", "prefix", "start_image",
                      "regularisation"):  # fmt: skip
             probability(name, getattr(self, name))
+        if self.decoder and self.vae:
+            raise ConfigError("Both decoder and vae are given; samples are shown with one of them: take the other out.")
         wrong = [frames for frames in self.frames if frames < 1 or frames % STRIDE != 1]
         if wrong:
             low = max(1, (wrong[0] - 1) // STRIDE * STRIDE + 1)

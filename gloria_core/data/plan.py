@@ -78,6 +78,12 @@ class Plan:
     films: dict[str, Film] = field(default_factory=dict)
     """The source video of each clip, by the clip's id."""
 
+    def text(self, text: str, text_id: str) -> str:
+        """Add a text for an encoder of an id, and return its key."""
+        key = digest_of("text", text, text_id)
+        self.texts[key] = text
+        return key
+
 
 def make_plan(
     manifest: Manifest, encoder: EncoderIds, cache: Cache, sizes: Sizes, look: Callable[[str], None] = lambda clip: None
@@ -276,9 +282,7 @@ class _Planner:
         return self.plan.shots.setdefault(source.path, {}).setdefault(shot.key, shot)
 
     def _text(self, text: str) -> str:
-        key = digest_of("text", text, self.encoder.text_id)
-        self.plan.texts[key] = text
-        return key
+        return self.plan.text(text, self.encoder.text_id)
 
     def _faces(self, clip: Clip, source: Film) -> tuple[PreparedFace, ...]:
         faces = sorted(clip.faces, key=lambda face: face.frame)

@@ -1,6 +1,6 @@
 """Encoding a dataset into a cache: once, as a stream, and from where it was left."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,13 @@ class PreparedDataset:
 
 
 def prepare(
-    manifest: Manifest, encoder: Encoder, cache: Cache, sizes: Sizes, progress: Progress = lambda *told: None
+    manifest: Manifest,
+    encoder: Encoder,
+    cache: Cache,
+    sizes: Sizes,
+    progress: Progress = lambda *told: None,
+    *,
+    sample_prompts: Sequence[str] = (),
 ) -> PreparedDataset:
     """Encode what a manifest's clips need and is not in the cache yet.
 
@@ -62,11 +68,14 @@ def prepare(
         cache: where to.
         sizes: the dataset's settings.
         progress: see `Progress`.
+        sample_prompts: texts that a training makes samples of, beside the clips' own.
 
     Raises:
         DatasetError: no clip can be used, or the disk refuses.
     """
     plan = make_plan(manifest, encoder, cache, sizes, lambda clip: progress(0, 0, f"looking at {clip}"))
+    samples = tuple(plan.text(prompt, encoder.text_id) for prompt in sample_prompts)
+    empty = plan.text("", encoder.text_id)
     work = _Work(plan, encoder, cache, progress)
     work.run(sizes.fps)
     prepared = Prepared(
@@ -78,6 +87,8 @@ def prepare(
         audio_kind=encoder.audio_kind,
         fps=sizes.fps,
         clips=tuple(plan.clips),
+        sample_text_keys=samples,
+        empty_text_key=empty,
         pictures_id=_pictures_id(encoder, sizes),
     )
     prepared = without(prepared, frozenset(work.lost))

@@ -124,6 +124,10 @@ class Prepared:
     """As `AudioConfig.kind` names it; empty where no sound was encoded."""
     fps: float
     clips: tuple[PreparedClip, ...]
+    sample_text_keys: tuple[str, ...] = ()
+    """Prompts that samples are made of, beside the clips' own."""
+    empty_text_key: str = ""
+    """The empty text, which guided samples are compared with; empty in datasets prepared without."""
     pictures_id: str = ""
     """Id of what a model with image channels is shown; empty for every other."""
 
@@ -197,7 +201,8 @@ def without(prepared: Prepared, lost: frozenset[str]) -> Prepared:
             anchors = tuple(anchor for anchor in clip.anchors if anchor.key not in lost)
             audio = "" if clip.audio_key in lost else clip.audio_key
             clips.append(replace(clip, pieces=pieces, anchors=anchors, audio_key=audio))
-    return replace(prepared, clips=tuple(clips))
+    texts = tuple(key for key in prepared.sample_text_keys if key not in lost)
+    return replace(prepared, clips=tuple(clips), sample_text_keys=texts)
 
 
 def without_openings(prepared: Prepared) -> Prepared:

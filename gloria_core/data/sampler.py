@@ -138,6 +138,18 @@ class Sampler:
         windows = tuple(Window(place, _offset(place, prefix, generator) if goes_on else 0) for place in chosen)
         return Drawn(windows, prefix, slot, is_regularisation)
 
+    def beginnings(self, count: int) -> list[Window]:
+        """Return the first window of each of the first clips; of regularisation clips only where there are no others.
+
+        Args:
+            count: of clips; there may be fewer.
+        """
+        shelf = (self._main or self._regularisation)[None]
+        first: dict[str, Place] = {}
+        for place in shelf.starting.places:
+            first.setdefault(place.clip.id, place)
+        return [Window(place, 0) for place in list(first.values())[:count]]
+
 
 class _Group:
     """Places that are drawn by their weights and lengths."""

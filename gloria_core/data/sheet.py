@@ -1,27 +1,39 @@
-"""Contact sheets of clips: what is true above what a network makes of the same conditions."""
+"""Clips made anew from the conditions of true ones."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..model import AnchorCache
+from ..sampling.guidance import Branch, Guidance
 from ..sampling.schedule import flow_sigmas
 from ..types import TrainBatch
 
-_ROWS = 3
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guided:
+    """How hard text and sound are followed.
+
+    Raises:
+        ConfigError: the rows of the empty text are needed, and missing.
+    """
+
+    guidance: Guidance = field(default_factory=Guidance)
+    unprompted: Tensor | None = None
+    """Rows of the empty text (1, L, D); needed where the text is not followed as trained."""
+
+    def __post_init__(self) -> None:
+        if self.unprompted is None and self.guidance.text_scale != 1.0:
+            raise ConfigError(
+                f"The text guidance scale is {self.guidance.text_scale:g}, which needs the empty text; give its rows, "
+                "or set the scale to 1."
+            )
 
 
-class Decoder(Protocol):
-    """Latents (B, C, T, h, w) to pixels (B, 3, F, H, W) in [-1, 1]."""
-
-    def decode(self, latents: Tensor, *, starts_video: bool = True) -> Tensor:
-        """Decode; a first latent that starts no video gives four frames."""
-        ...
+_AS_TRAINED = Guided()
 
 
 @torch.no_grad()
@@ -34,6 +46,7 @@ def sample_clips(
     shift: float,
     seed: int = 0,
     cache: AnchorCache | None = None,
+    guided: Guided = _AS_TRAINED,
 ) -> Tensor:
     """Make a batch's clips anew from its conditions with Euler steps; the prefix is given. Returns latents.
 
@@ -45,53 +58,38 @@ def sample_clips(
         shift: of the noise levels.
         seed: of the noise.
         cache: one that outlives the call keeps the anchors for the next chunk of the same characters.
+        guided: how hard text and sound are followed.
     """
     cache = cache or AnchorCache()
     cache.start_chunk()
     clean = batch.latents
+    told = _told(batch, context, guided.unprompted)
     x = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(clean)
     for sigma, following in pairwise(flow_sigmas(steps, shift)):
         x[:, :, : batch.num_prefix] = clean[:, :, : batch.num_prefix]
         timestep = (1000 * sigma).expand(len(x)).to(clean)
-        velocity = dit(
-            batch.model_input(x),
-            timestep,
-            context,
-            anchors=batch.anchors,
-            num_prefix=batch.num_prefix,
-            audio=batch.audio,
-            cache=cache,
-            **batch.seen,
-        )
-        x = x + (following - sigma) * velocity
+        shown = batch.model_input(x)
+
+        def velocity(branch: Branch, shown: Tensor = shown, timestep: Tensor = timestep) -> Tensor:
+            rows, audio = told[branch]
+            made: Tensor = dit(
+                shown,
+                timestep,
+                rows,
+                anchors=batch.anchors,
+                num_prefix=batch.num_prefix,
+                audio=audio,
+                cache=cache,
+                **batch.seen,
+            )
+            return made
+
+        x = x + (following - sigma) * guided.guidance.mix(velocity, has_audio=batch.audio is not None)
     return x
 
 
-def clip_sheet(
-    dit: nn.Module, decoder: Decoder, shift: float, batches: Sequence[TrainBatch], path: Path, *, steps: int = 8
-) -> None:
-    """Write a PNG: for each of some clips a row of true frames and, under it, a row of made frames.
-
-    The batches carry ready text rows (``context``).
-    """
-    rows = []
-    for batch in batches:
-        assert batch.context is not None
-        made = sample_clips(dit, batch, batch.context, steps=steps, shift=shift)
-        chosen = torch.linspace(0, len(made) - 1, min(_ROWS, len(made))).long().tolist()
-        rows += [latents for index in chosen for latents in (batch.latents[index], made[index])]
-    write_frames(decoder, rows, path)
-
-
-def write_frames(decoder: Decoder, rows: Sequence[Tensor], path: Path) -> None:
-    """Write a PNG with a row for each clip's latents (C, T, h, w): one frame of each latent, three times enlarged."""
-    strips = []
-    for latents in rows:
-        frames = decoder.decode(latents[None].float().cpu(), starts_video=False)[0, :, 1::4]  # (3, T, H, W)
-        strips.append(torch.cat(list(frames.unbind(1)), dim=2))
-    width = max(strip.shape[2] for strip in strips)
-    padded = [torch.nn.functional.pad(strip, (0, width - strip.shape[2])) for strip in strips]
-    picture = ((torch.cat(padded, dim=1) + 1) * 127.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(picture)
-    image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST).save(path)
+def _told(batch: TrainBatch, context: Tensor, unprompted: Tensor | None) -> dict[Branch, tuple[Tensor, Tensor | None]]:
+    """Return the text rows and the sound of each of guidance's passes."""
+    silence = None if batch.audio is None else torch.zeros_like(batch.audio)
+    empty = context if unprompted is None else unprompted.to(context).expand(len(context), -1, -1)
+    return {Branch.NEGATIVE: (empty, silence), Branch.TEXT: (context, silence), Branch.FULL: (context, batch.audio)}

@@ -5,9 +5,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from ..types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, AudioFeat
 from .anchor_pool import AnchorPool, Slot
 from .balance import SHARES, draw_anchor, uniform
 from .cache import Cache, DamagedEntryError
+from .clip_sound import clip_sound, footage_at
 from .face_weight import loss_weight
 from .folder import read_dataset
 from .network import NEW_AUDIO, load_network
@@ -36,10 +36,12 @@ from .prepared import (
     without,
     without_openings,
 )
+from .sample_maker import SampleMaker
 from .sampler import Drawn, Sampler, Window, common_sizes, held_out_ids
-from .sheet import Decoder, clip_sheet
+from .samples import SOUND_RATE
 
 _log = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 _SLOTS: Sequence[Slot] = (
     (AnchorRole.GLOBAL, ""),
     *((AnchorRole.VIEW, view) for view in VIEWS),
@@ -72,6 +74,7 @@ class FootageTask:
         self.config = _with_ears(config, self._prepared, self.options, self._cache)
         self.new_parameters = NEW_AUDIO if self.options.audio == "new" else ()
         """Name patterns of parameters that start fresh rather than from the weights."""
+        self._samples = SampleMaker(self.options, self.config, self._prepared, self._cache)
         self._mending = threading.Lock()
         self.num_lost = 0
         """Damaged entries of the cache that were met, and are left out."""
@@ -116,26 +119,60 @@ class FootageTask:
 
     def _drawn(self, stream: str, seed: int, index: int) -> TrainBatch:
         trains = stream == "train"
-        while True:
+
+        def draw() -> TrainBatch:
             sampler = self._sampler if trains else self._held
             if sampler is None:
                 raise ConfigError("No clip is held out; set held_out or held_out_ids.")
             generator = _generator(seed, stream, index)
+            return self._batch(sampler.draw(generator), generator, drops=trains)
+
+        return self._undamaged(draw)
+
+    def _undamaged(self, make: Callable[[], _Made]) -> _Made:
+        """Return what is made of undamaged entries: a damaged one is left out, counted, named and drawn around."""
+        while True:
             try:
-                return self._batch(sampler.draw(generator), generator, drops=trains)
+                return make()
             except DamagedEntryError as error:
                 self._leave_out(error)
 
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
-        """Write a picture of clips: what is true above what the networks make of it; nothing without a decoder."""
-        if not self.options.decoder:
+        """Write a sheet of clips, and a film (.mp4) beside it: what is true, and what the networks make of it.
+
+        Each begins a video. Nothing is written without a decoder and without a VAE, or where no samples are wanted.
+        """
+        drawn = self._undamaged(self._sampled) if self._samples.is_wanted else []
+        if not drawn:
             return
-        batches = [self.held_out(0)] if self._held else [self.batch(0, 0, 1)]
-        clip_sheet(modules["dit"], _decoder(self.options.decoder), self.config.shift, batches, path)
+        dit, fps, footage = modules["dit"], self._prepared.fps, footage_at(Path(self.options.manifest))
+        made = []
+        for number, (window, batch) in enumerate(drawn):
+            start_s, stop_s = window.frames.start / fps, window.frames.stop / fps
+            sound = clip_sound(footage, window.place.clip.id, start_s, stop_s, SOUND_RATE)
+            made.append(self._samples.make(dit, batch, number, sound))
+        self._samples.write(made, path, fps, next(dit.parameters()).device)
+
+    def _sampled(self) -> list[tuple[Window, TrainBatch]]:
+        """Return the clips that are sampled; those of prompts take anchors and sound of the others in turn."""
+        count, prompts = self.options.sample_clips, self._prepared.sample_text_keys
+        windows = (self._held or self._sampler).beginnings(max(count, len(prompts)))
+        wanted = [(window, "") for window in windows[:count]]
+        wanted += [(windows[index % len(windows)], text) for index, text in enumerate(prompts)]
+        given = self.config.has_image_channels or self.options.start_image == 1.0
+        found = []
+        for number, (window, text) in enumerate(wanted):
+            prefix = int(given and window.place.length > 1)
+            drawn = Drawn((window,), prefix, None, is_regularisation=False)
+            batch = self._batch(drawn, _generator(0, "samples", number), drops=False)
+            rows = self._cache.get(text)["rows"].float()[None] if text else batch.context
+            found.append((window, replace(batch, context=rows)))
+        return found
 
     def _leave_out(self, error: DamagedEntryError) -> None:
         with self._mending:
             owners = [clip.id for clip in self._prepared.clips if error.key in _used(clip)]
+            owners += ["a sample prompt"] if error.key in self._prepared.sample_text_keys else []
             if not owners:  # another thread has met it too
                 return
             self.num_lost += 1
@@ -328,13 +365,3 @@ def _used(clip: PreparedClip) -> set[str]:
 def _stacked(rows: Sequence[Tensor]) -> Tensor:
     """Return rows of texts (L, D) as one tensor (B, L, D), shorter ones padded with zeros."""
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-
-
-def _decoder(target: str) -> Decoder:
-    """Make what a dotted path names; ConfigError where there is no such function."""
-    module, _, name = target.partition(":")
-    try:
-        make: Callable[[], Decoder] = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"decoder is {target!r}, which cannot be imported ({error}); leave it empty.") from error
-    return make()

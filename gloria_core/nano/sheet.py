@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +11,14 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..data import sheet
+from ..data.samples import Sample, frames_by_codec, write_samples
 from ..model import AnchorCache
 from ..types import TrainBatch
 from .codec import LinearCodec
+from .timeline import FPS
+
+_CLIPS = 3
+"""Of a batch that are shown."""
 
 
 @torch.no_grad()
@@ -36,7 +40,13 @@ def sample_clips(
 def clip_sheet(
     modules: Mapping[str, nn.Module], codec: LinearCodec, batches: list[TrainBatch], path: Path, *, steps: int = 8
 ) -> None:
-    """Write a PNG: for each of some clips a row of true frames and, under it, a row of made frames."""
-    dit, encoder = modules["dit"], modules["text_encoder"]
-    ready = [replace(batch, words=None, context=encoder(batch.words)) for batch in batches]
-    sheet.clip_sheet(dit, codec, cast(ModelConfig, dit.config).shift, ready, path, steps=steps)
+    """Write a sheet and a film (.mp4) of three clips of each batch: the true ones, and what the networks make of them.
+
+    They play as if each began a video, and without sound.
+    """
+    device, shown = next(modules["dit"].parameters()).device, []
+    for batch in batches:
+        made = sample_clips(modules, batch.on(device), steps=steps).cpu()
+        chosen = torch.linspace(0, len(made) - 1, min(_CLIPS, len(made))).long().tolist()
+        shown += [Sample(batch.latents[[index]], made[[index]]) for index in chosen]
+    write_samples(shown, frames_by_codec(codec), path, FPS)

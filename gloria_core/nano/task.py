@@ -238,7 +238,7 @@ class NanoTask:
         return small, AnchorLatents(anchors.scene.half(), anchors.views.half(), anchors.faces.half())
 
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:
-        """Write a picture of held-out clips: what is true above what the networks make of it in 8 steps."""
+        """Write a sheet and a film of held-out clips: what is true, and what the networks make of it in 8 steps."""
         clip_sheet(modules, self._codec, [self.held_out(0), self.held_out(1)], path)
 
 

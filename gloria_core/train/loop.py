@@ -194,7 +194,7 @@ def backward(state: TrainState, batch: TrainBatch, config: TrainConfig, world: W
     """Add one batch's gradients to the parameters' and return (loss, clips, 4 bin sums, 4 bin counts)."""
     seed = stream_seed(config.run.seed, "train", index * world.size + world.rank)
     torch.manual_seed(seed)  # for layers that draw by themselves, such as nn.Dropout
-    batch = objective.to_device(batch, world.device)
+    batch = batch.on(world.device)
     if config.run.parallel == "shard":
         check_alike(batch, world, passes_apart=_runs_apart(state))
     drawn = objective.draw(batch, config.objective, torch.Generator(world.device).manual_seed(seed))
@@ -211,7 +211,7 @@ def held_out(state: TrainState, leg: _Leg) -> None:
     sums = torch.zeros(2, NUM_BINS, dtype=torch.float32, device=leg.world.device)
     with torch.no_grad(), averaged_for_use(state), _precision(leg.config, leg.world):
         for index in _own_share(leg):
-            batch = objective.to_device(leg.task.held_out(index), leg.world.device)
+            batch = leg.task.held_out(index).on(leg.world.device)
             generator = torch.Generator(leg.world.device).manual_seed(stream_seed(0, "held-out", index))
             drawn = objective.held_out_draw(batch, generator)
             losses = objective.clip_losses(state.modules, batch, drawn, leg.config.objective.padding_id)
@@ -292,15 +292,29 @@ def _save(state: TrainState, leg: _Leg) -> Path:
 
 
 def _sample(state: TrainState, leg: _Leg) -> None:
-    """Write a sample sheet; the other processes of a sharded run help, and what they write is thrown away."""
+    """Write samples; the other processes of a sharded run help, and what they write is thrown away.
+
+    Samples that fail (the card or the disk is full) are told and end no training, unless other processes wait in them.
+    """
+    try:
+        _write_samples(state, leg)
+    except (GloriaError, torch.OutOfMemoryError) as error:
+        if leg.config.run.parallel == "shard":
+            raise
+        _log.warning("no samples of step %d: %s", state.step, error)
+        leg.events.write("sample_failed", sentence=str(error), **_facts(state, leg))
+
+
+def _write_samples(state: TrainState, leg: _Leg) -> None:
     path = leg.folder / "samples" / f"step-{state.step:08d}.png"
     own = path if leg.world.is_main else path.with_name(f"process-{leg.world.rank}.png")
-    with torch.no_grad(), averaged_for_use(state):
+    with torch.no_grad(), averaged_for_use(state), _precision(leg.config, leg.world):
         leg.task.sample_sheet(state.modules, state.step, own)
-    if leg.world.is_main:
+    if not leg.world.is_main:
+        for written in (own, own.with_suffix(".mp4")):
+            written.unlink(missing_ok=True)
+    elif path.exists():
         leg.events.write("sample", path=path.relative_to(leg.folder).as_posix(), **_facts(state, leg))
-    else:
-        own.unlink(missing_ok=True)
 
 
 def _report(state: TrainState, leg: _Leg) -> None:

@@ -4,13 +4,13 @@ Paper: 4.2. The clean prefix and the anchors are conditions: neither is ever in 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..types import AnchorSet, TrainBatch
+from ..types import TrainBatch
 from .config import ObjectiveConfig, SigmaConfig
 
 NUM_BINS = 4
@@ -139,30 +139,6 @@ def loss_bins(losses: Tensor, sigma: Tensor) -> Tensor:
     zeros = torch.zeros(NUM_BINS, device=losses.device)
     values = losses.detach().float()
     return torch.stack((zeros.index_add(0, bins, values), zeros.index_add(0, bins, torch.ones_like(values))))
-
-
-def to_device(batch: TrainBatch, device: torch.device) -> TrainBatch:
-    """Return the batch with its tensors on a device; itself where they are there already."""
-    if batch.latents.device == device:
-        return batch
-
-    def move(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device, non_blocking=True)
-
-    anchors = batch.anchors
-    if anchors is not None:
-        anchors = AnchorSet(tuple(replace(a, latent=a.latent.to(device, non_blocking=True)) for a in anchors))
-    return replace(
-        batch,
-        latents=batch.latents.to(device, non_blocking=True),
-        words=move(batch.words),
-        context=move(batch.context),
-        audio=move(batch.audio),
-        weight=move(batch.weight),
-        anchors=anchors,
-        image=move(batch.image),
-        clip_fea=move(batch.clip_fea),
-    )
 
 
 def _context(modules: Mapping[str, nn.Module], batch: TrainBatch, drawn: Draw, padding_id: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_task import TinyTask
 
-from gloria_core.errors import CheckpointError, ConfigError
+from gloria_core.errors import CheckpointError, ConfigError, MediaError
 from gloria_core.events import read_events
 from gloria_core.train import TrainConfig, TrainingError, latest_checkpoint, load_checkpoint, objective, train
 from gloria_core.train.__main__ import main
@@ -89,6 +89,24 @@ def test_held_out_and_samples_leave_no_trace_in_the_training(make_config: MakeCo
     train(plain)
     train(watched)
     _assert_same_weights(Path(plain.run.out), Path(watched.run.out))
+
+
+@pytest.mark.parametrize("error", [MediaError("The disk is full."), torch.OutOfMemoryError("The card is full.")])
+def test_samples_that_fail_are_told_and_end_no_training(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(TinyTask, "sample_sheet", fail)
+    config = make_config(log__sample_every=2, run__total_steps=4)
+    assert train(config).finished
+    events = Path(config.run.out) / "events.jsonl"
+    assert [(event["step"], event["sentence"]) for event in read_events(events, "sample_failed")] == [
+        (2, str(error)),
+        (4, str(error)),
+    ]
+    assert read_events(events, "sample") == []
 
 
 def test_accumulation_equals_one_batch_of_all_clips() -> None:
