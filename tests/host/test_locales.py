@@ -86,3 +86,4 @@ def test_the_host_gives_them_to_the_page(host: Host) -> None:
     for language in LANGUAGES:
         ours = {name: node for name, node in served[language]["nodeDefs"].items() if name.startswith("Gloria")}
         assert ours == told(language)
+        assert served[language]["gloria"]["Open"]  # the words of the page; tests/web/js/words.test.mjs reads them all
