@@ -49,7 +49,9 @@ def open_encoder(path: Path) -> "nn.Module | WhisperStates":
         if config.model_type not in ("wav2vec2", "whisper"):
             raise AudioError(_unknown(path.name, f"it is a {config.model_type}"))
         kind = transformers.Wav2Vec2Model if config.model_type == "wav2vec2" else transformers.WhisperModel
-        network, report = kind.from_pretrained(path, local_files_only=True, output_loading_info=True)
+        network, report = kind.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise AudioError(
             f"The audio encoder in {path.name} cannot be opened ({str(error).splitlines()[0][:200]}); download its "

@@ -30,6 +30,8 @@ import nodes as stock_nodes
 TARGET = f"{__name__}:WanTask"
 PLAIN = tiny("t2v", text_length=8)
 HEARING = replace(PLAIN, audio=AudioConfig(kind="mel", feature_dim=20, dim=32))
+SEEING = tiny("i2v", text_length=8)
+MODELS = {"plain": PLAIN, "hearing": HEARING, "seeing": SEEING}
 KINDS = ("lora", "lokr", "loha")
 
 
@@ -38,13 +40,13 @@ def noise(*shape: int, seed: int) -> Tensor:
 
 
 class WanTask:
-    """One batch for a tiny Wan, with anchors and, where it hears, sound."""
+    """One batch for a tiny Wan, with anchors and, where it hears or sees, sound, image channels and CLIP's tokens."""
 
     num_held_out = 0
     new_parameters: tuple[str, ...] = ()
 
-    def __init__(self, hears: bool = False) -> None:
-        self.config = HEARING if hears else PLAIN
+    def __init__(self, model: str = "plain") -> None:
+        self.config = MODELS[model]
 
     def modules(self) -> dict[str, nn.Module]:
         return {"dit": load_dit(weights(self.config), self.config)}
@@ -52,9 +54,11 @@ class WanTask:
     def batch(self, step: int, rank: int, world_size: int) -> TrainBatch:
         heard = noise(1, 3, 8, 20, seed=step + 9) if self.config.audio else None
         pictures = AnchorSet((Anchor(AnchorRole.VIEW, "left", noise(1, 16, 1, 4, 4, seed=5)),))
+        sees = self.config.has_image_channels
         return TrainBatch(
-            noise(1, 16, 3, 4, 4, seed=step), context=noise(1, 8, 4096, seed=3), num_prefix=1, audio=heard,
-            anchors=pictures,
+            noise(1, 16, 3, 4, 4, seed=step), context=noise(1, 8, 4096, seed=3), num_prefix=0 if sees else 1,
+            audio=heard, anchors=pictures, image=noise(1, 20, 3, 4, 4, seed=6) if sees else None,
+            clip_fea=noise(1, 257, 1280, seed=7) if sees else None,
         )  # fmt: skip
 
     def held_out(self, index: int) -> TrainBatch:
@@ -80,11 +84,11 @@ def loras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings(out: Path, kind: str, *, hears: bool, **chosen: Any) -> TrainConfig:
+def settings(out: Path, kind: str, *, model: str = "plain", **chosen: Any) -> TrainConfig:
     return from_table(
         {
             "run": {"out": str(out), "total_steps": 3, "device": "cpu"},
-            "task": {"target": TARGET, "options": {"hears": hears}},
+            "task": {"target": TARGET, "options": {"model": model}},
             "method": {"kind": kind, "rank": 4, "alpha": 3.0, **chosen},
             "optim": {"lr": 0.02, "warmup_steps": 0, "ema_decay": 0.0},
             "log": {"log_every": 0, "held_out_every": 0, "sample_every": 0, "checkpoint_every": 0},
@@ -127,17 +131,22 @@ def same(expected: dict[str, Tensor], found: dict[str, Tensor], before: dict[str
         assert worst < 1e-5 * max(1.0, float(expected[name].abs().max())), f"{name} is {worst:.2g} off"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_stock_node_gives_what_the_training_saw(loras: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    config = settings(loras / "run", kind, hears=False)
+@pytest.mark.parametrize(("kind", "model"), [*((kind, "plain") for kind in KINDS), ("lora", "seeing")])
+def test_the_stock_node_gives_what_the_training_saw(
+    loras: Path, kind: str, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image_branch = {"layers": ["blocks.*.cross_attn.[kv]_img"]} if model == "seeing" else {}
+    config = settings(loras / "run", kind, model=model, **image_branch)
     train(config)
     written = export_run(loras / "run")
     (loras / "trained.safetensors").write_bytes(written.read_bytes())
-    expected, before = as_trained(loras / "run", config), weights(PLAIN)
+    expected, before = as_trained(loras / "run", config), weights(MODELS[model])
     with torch.inference_mode():
-        stock = comfy.sd.load_diffusion_model_state_dict(weights(PLAIN))
+        stock = comfy.sd.load_diffusion_model_state_dict(weights(MODELS[model]))
         same(expected, in_host(stock, "trained.safetensors"), before)
-        same(expected, in_host(build_patcher(weights(PLAIN), PLAIN), "trained.safetensors"), before)
+        same(expected, in_host(build_patcher(weights(MODELS[model]), MODELS[model]), "trained.safetensors"), before)
+    image_keys = [name for name in expected if ".k_img." in name and not torch.equal(expected[name], before[name])]
+    assert bool(image_keys) == (model == "seeing")
     assert not any("not loaded" in record.message for record in caplog.records)
     told = training_check.check_file(loras / "trained.safetensors", config)
     assert "the stock LoRA loader uses all" in told
@@ -145,7 +154,7 @@ def test_the_stock_node_gives_what_the_training_saw(loras: Path, kind: str, capl
 
 
 def test_ears_are_trained_whole_and_come_along(loras: Path) -> None:
-    config = settings(loras / "run", "lora", hears=True, preset="performance")
+    config = settings(loras / "run", "lora", model="hearing", preset="performance")
     train(config)
     (loras / "trained.safetensors").write_bytes(export_run(loras / "run").read_bytes())
     expected, before = as_trained(loras / "run", config), weights(HEARING)
@@ -157,7 +166,7 @@ def test_ears_are_trained_whole_and_come_along(loras: Path) -> None:
 
 
 def test_a_part_that_a_loader_would_leave_out_is_found(loras: Path) -> None:
-    config = settings(loras / "run", "lora", hears=False)
+    config = settings(loras / "run", "lora")
     train(config)
     written = export_run(loras / "run")
     damaged = {key.replace("blocks.1.ffn.2", "blocks.7.ffn.2"): t for key, t in load_file(written).items()}
@@ -171,15 +180,16 @@ def test_a_part_that_a_loader_would_leave_out_is_found(loras: Path) -> None:
         training_check.check_file(loras / "damaged.safetensors", config)
 
 
-def test_a_whole_model_is_loaded(loras: Path) -> None:
-    config = settings(loras / "run", "full", hears=False)
+@pytest.mark.parametrize("model", ["plain", "seeing"])
+def test_a_whole_model_is_loaded(loras: Path, model: str) -> None:
+    config = settings(loras / "run", "full", model=model)
     written = loras / "model.safetensors"
-    write_checkpoint(written, weights(PLAIN), PLAIN)
+    write_checkpoint(written, weights(MODELS[model]), MODELS[model])
     assert "loaded as a model" in training_check.check_file(written, config)
 
 
 def test_the_configuration_of_a_model_survives(loras: Path) -> None:
-    config = settings(loras / "run", "lora", hears=False)
+    config = settings(loras / "run", "lora")
     train(config)
     trained = read_trained(loras / "run")
     assert isinstance(trained.model, ModelConfig)
