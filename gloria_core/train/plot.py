@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..evaluate.pen import Colour, Pen, Point
 from .config import ObjectiveConfig
+from .curve import loss_curve
 from .objective import sample_sigma
 
 _INK, _FAINT, _GRID, _PAPER = (28, 30, 38), (110, 114, 128), (222, 221, 216), (250, 249, 246)
@@ -27,16 +28,16 @@ def loss_plot(events: Sequence[Mapping[str, Any]], *, width: int = 1200, height:
     Returns:
         An RGB picture; without any loss yet it says so.
     """
-    trained, held_out, marks = _series(events, "train"), _series(events, "held_out"), _steps(events, "checkpoint")
-    sheet = _Sheet(width, height, [*trained, *held_out])
-    if not trained:
+    curve = loss_curve(events)
+    sheet = _Sheet(width, height, [*curve.trained, *curve.held_out])
+    if not curve.trained:
         sheet.pen.text((width / 2, height / 2), "no loss yet", 18, _FAINT, "mm")
         return sheet.pen.picture()
     sheet.axes()
-    for step in marks:
+    for step in curve.checkpoints:
         sheet.upright(step)
-    sheet.line(trained, _TRAINED, 1.5)
-    sheet.line(held_out, _HELD_OUT, 2.5)
+    sheet.line(curve.trained, _TRAINED, 1.5)
+    sheet.line(curve.held_out, _HELD_OUT, 2.5)
     sheet.head("Loss", [("trained clips", _TRAINED), ("held-out clips", _HELD_OUT), ("checkpoint", _MARK)])
     return sheet.pen.picture()
 
@@ -55,27 +56,6 @@ def sigma_plot(config: ObjectiveConfig, *, width: int = 800, height: int = 320, 
         pen.text((left + (right - left) * tick / 10, bottom + 8), f"{tick / 10:.1f}", 12, _FAINT, "mt")
     pen.text((left, 14), "How often each noise level is trained (0 clean, 1 noise)", 15, _INK, "lt")
     return pen.picture()
-
-
-def _series(events: Sequence[Mapping[str, Any]], kind: str) -> list[Point]:
-    return [(step, float(event["loss"])) for step, event in _placed(events) if event["event"] == kind and event["loss"]]
-
-
-def _steps(events: Sequence[Mapping[str, Any]], kind: str) -> list[float]:
-    return [step for step, event in _placed(events) if event["event"] == kind]
-
-
-def _placed(events: Sequence[Mapping[str, Any]]) -> list[tuple[float, Mapping[str, Any]]]:
-    """Put the steps of several stages behind each other."""
-    last: dict[str, float] = {}
-    for event in events:
-        if "step" in event:
-            last[event.get("stage", "")] = max(last.get(event.get("stage", ""), 0.0), float(event["step"]))
-    starts, before = {}, 0.0
-    for stage, length in last.items():
-        starts[stage] = before
-        before += length
-    return [(starts[e.get("stage", "")] + float(e["step"]), e) for e in events if "step" in e]
 
 
 class _Sheet:
