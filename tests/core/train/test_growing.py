@@ -16,7 +16,7 @@ from gloria_core.config import AudioConfig, ModelConfig
 from gloria_core.data.network import NEW_AUDIO, load_network
 from gloria_core.families import FAMILIES
 from gloria_core.model import GloriaDiT, initialise
-from gloria_core.train import TrainConfig
+from gloria_core.train import TrainConfig, train
 from gloria_core.train.__main__ import main
 from gloria_core.train.export import export_checkpoint, read_trained
 from gloria_core.train.job import Job
@@ -26,6 +26,9 @@ from tests.core.checkpoint.gguf_file import write_gguf
 
 MakeConfig = Callable[..., TrainConfig]
 EARS = AudioConfig(kind="mel", feature_dim=6, dim=12)
+CLIP = 20
+SEEING = "Wan2.1 I2V 14B 480P"
+FAMILY = ("Wan2.1 T2V 14B", "Wan2.2 TI2V 5B", SEEING)
 ROLES = {"global": ("",), "view": VIEWS[:2], "expression": EXPRESSIONS[:2]}
 
 
@@ -53,7 +56,7 @@ class GrowingTask:
         path.write_bytes(b"")
 
     def _batch(self, index: int) -> TrainBatch:
-        generator, channels = torch.Generator().manual_seed(index), self.config.out_channels
+        generator, channels, config = torch.Generator().manual_seed(index), self.config.out_channels, self.config
         anchors = tuple(
             Anchor(AnchorRole(role), slot, torch.randn(1, channels, 1, 4, 4, generator=generator))
             for role in self.roles
@@ -62,9 +65,11 @@ class GrowingTask:
         return TrainBatch(
             torch.randn(1, channels, 5, 4, 4, generator=generator),
             context=torch.randn(1, 6, 16, generator=generator),
-            num_prefix=self.prefix * (index % 2),  # half of the time, as the second stage has it
+            num_prefix=self.prefix * (index % 2) * (config.prefix == "held"),  # half of the time, as in stage II
             audio=torch.randn(1, 5, EARS.window, 6, generator=generator),
             anchors=AnchorSet(anchors) if anchors else None,
+            image=torch.randn(1, 4 + channels, 5, 4, 4, generator=generator) if config.has_image_channels else None,
+            clip_fea=torch.randn(1, 3, CLIP, generator=generator) if config.clip_dim else None,
         )
 
 
@@ -73,6 +78,7 @@ def plain_wan(folder: Path, family: str, **sizes: int) -> Path:
     config = replace(
         FAMILIES[family],
         **{"dim": 48, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "text_dim": 16, "text_length": 6, "freq_dim": 16}
+        | ({"clip_dim": CLIP} if FAMILIES[family].clip_dim else {})
         | sizes,
     )
     network = GloriaDiT(config)
@@ -115,7 +121,7 @@ task.options.prefix = 1
 """
 
 
-@pytest.mark.parametrize("family", ["Wan2.1 T2V 14B", "Wan2.2 TI2V 5B"])
+@pytest.mark.parametrize("family", FAMILY)
 @pytest.mark.parametrize("mode", ["joint", "cached"])
 def test_wan_grows_into_gloria(make_config: MakeConfig, tmp_path: Path, family: str, mode: str) -> None:
     weights = plain_wan(tmp_path, family)
@@ -138,8 +144,9 @@ def read_checkpoint_of(run: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]
     return read_checkpoint(export_checkpoint(read_trained(run), run / "weights.safetensors"))
 
 
-def test_adapters_grow_through_the_stages_too(make_config: MakeConfig, tmp_path: Path) -> None:
-    weights = plain_wan(tmp_path, "Wan2.2 TI2V 5B")
+@pytest.mark.parametrize("family", FAMILY[1:])
+def test_adapters_grow_through_the_stages_too(make_config: MakeConfig, tmp_path: Path, family: str) -> None:
+    weights = plain_wan(tmp_path, family)
     stages = STAGES.replace('run.train = ["dit.*audio*"]\n', "")
     adapters = {"method__kind": "lora", "method__preset": "performance", "method__rank": 4}
     job = job_of(make_config, tmp_path, weights, stages, **adapters)
@@ -174,14 +181,31 @@ TOGETHER = [
 ]
 
 
+@pytest.mark.parametrize("family", [FAMILY[0], SEEING])
 @pytest.mark.parametrize(("kind", "saving"), TOGETHER)
 def test_every_method_takes_a_step_with_every_saving(
-    make_config: MakeConfig, tmp_path: Path, kind: str, saving: dict[str, Any]
+    make_config: MakeConfig, tmp_path: Path, family: str, kind: str, saving: dict[str, Any]
 ) -> None:
-    options = {"weights": str(plain_wan(tmp_path, "Wan2.1 T2V 14B")), "roles": list(ROLES), "prefix": 1}
+    options = {"weights": str(plain_wan(tmp_path, family)), "roles": list(ROLES), "prefix": 1}
     job = job_of(
         make_config, tmp_path, Path(), method__kind=kind, method__rank=4, run__total_steps=1, task__options=options,
         **saving,
     )  # fmt: skip
     assert main([str(job.path)]) == 0, read_status(job).error
     assert (job.path / "job.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_model_that_is_shown_pictures_resumes_bit_for_bit(make_config: MakeConfig, tmp_path: Path, kind: str) -> None:
+    options = {"weights": str(plain_wan(tmp_path, SEEING)), "roles": ["global"]}
+    settings = {
+        "task__target": "test_growing:GrowingTask", "task__options": options, "method__kind": kind, "method__rank": 4,
+        "run__total_steps": 2,
+    }  # fmt: skip
+    train(make_config("whole", **settings))
+    cut = make_config("cut", **settings)
+    assert not train(cut, stop_after_s=0.0).finished
+    assert train(cut, resume=True).finished
+    whole, resumed = (read_trained(tmp_path / name).weights["dit"] for name in ("whole", "cut"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
