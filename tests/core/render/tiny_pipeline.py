@@ -63,7 +63,9 @@ def write_pipeline(
     return folder
 
 
-def small_transformer(channels: int, in_channels: int = 0) -> diffusers.WanTransformer3DModel:
+def small_transformer(
+    channels: int, in_channels: int = 0, image_dim: int | None = None
+) -> diffusers.WanTransformer3DModel:
     return diffusers.WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=1,
@@ -76,6 +78,8 @@ def small_transformer(channels: int, in_channels: int = 0) -> diffusers.WanTrans
         num_layers=2,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
+        image_dim=image_dim,
+        added_kv_proj_dim=128 if image_dim else None,
     ).eval()
 
 
