@@ -79,3 +79,14 @@ def test_a_large_model_is_estimated_without_its_weights(make_config: MakeConfig)
 
 def test_the_speed_of_this_machine_is_measured() -> None:
     assert 1e8 < device_speed(torch.device("cpu")) < 1e14
+
+
+def test_a_model_that_is_shown_pictures_takes_a_little_more(make_config: MakeConfig) -> None:
+    """Its image channels and what CLIP sees are there in the step that is counted."""
+    config = replace(make_config(), method=MethodConfig(kind="lora", rank=4))
+    shape = ClipShape(num_latents=3, height=4, width=4, batch_size=1, num_prefix=0, text_rows=8, anchors=())
+    small = {"dim": 48, "ffn_dim": 64, "num_heads": 2, "num_layers": 2, "text_dim": 16, "text_length": 8}
+    plain = estimate(config, replace(FAMILIES["Wan2.1 T2V 14B"], **small), shape)
+    seeing = estimate(config, replace(FAMILIES["Wan2.1 I2V 14B 480P"], **small), shape)
+    assert seeing.activations > plain.activations
+    assert seeing.flops > plain.flops
