@@ -1,22 +1,35 @@
 """Boards with the host's folders: where their pictures lie, and what changes when a picture does."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import folder_paths
 from torch import Tensor
 
 from ...gloria_core.anchors.picture import AnchorPicture
 from ...gloria_core.characters.board import BoardError, read_board
+from ...gloria_core.characters.pictures import encoded, to_image
 from ...gloria_core.characters.read import board_pictures
 from ...gloria_core.characters.slots import GLOBAL, KEYS, key_of
 from ...gloria_core.errors import AnchorError, GloriaError, MediaError
+from ...gloria_core.nano.characters import BUNDLED
+from ...gloria_core.nano.portraits import portraits
+from ...gloria_core.runs.places import is_inside
 from ...gloria_core.types import EXPRESSIONS, VIEWS, AnchorRole
+from ...gloria_core.whole import written_whole
 from .paths import input_path
+
+_BUNDLED = re.compile(rf"gloria/bundled/({'|'.join(BUNDLED)})/({'|'.join(k.rpartition('.')[2] for k in KEYS)})\.png")
+"""Pictures that a board may name on any machine: they are drawn when they are first asked for."""
 
 
 def board_file(name: str) -> Path:
     """Return the file of a picture on a board; MediaError where it is not below the input folder."""
+    bundled = _BUNDLED.fullmatch(name)
+    if bundled and not (Path(folder_paths.get_input_directory()) / name).exists():
+        _draw(bundled[1], bundled[2], name)
     try:
         return input_path(name)
     except (OSError, ValueError, MediaError) as error:  # a name that no file can have
@@ -24,6 +37,16 @@ def board_file(name: str) -> Path:
             f"there is no picture {name[:200]!r} in the input folder. It was moved or deleted since it was put there: "
             "put it back, or choose another one."
         ) from error
+
+
+def _draw(who: str, slot: str, name: str) -> None:
+    """Write a picture of a bundled character into the input folder."""
+    root = Path(folder_paths.get_input_directory())
+    if not is_inside(root / name, root):
+        raise MediaError(f"{name} leads out of the input folder")
+    picture = next(p for p in portraits(who) if slot == (p.slot or GLOBAL))
+    with written_whole(root / name, kind=MediaError) as partial:
+        partial.write_bytes(encoded(to_image(picture.image)))
 
 
 def set_pictures(

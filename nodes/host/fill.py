@@ -135,7 +135,10 @@ def fill_from_file(
     if kind == "image":
         found = fill_from_sheet(read_picture(path, path.name).image, grid, analysis)
     else:
-        found = fill_from_video(partial(iter_frames, path), probe(path).fps, analysis)
+        try:
+            found = fill_from_video(partial(iter_frames, path), probe(path).fps, analysis)
+        except MediaError as error:  # the page need not know where the input folder lies
+            raise MediaError(str(error).replace(str(path), path.name)) from error
     return {
         "grid": list(found.grid) if found.grid else None,
         "candidates": [_written(candidate, root) for candidate in found.candidates],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import http.client
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,17 @@ from gloria_core.characters.pictures import encoded, to_image
 from gloria_core.characters.slots import key_of
 from gloria_core.nano.portraits import portraits
 from launch.client import PromptError
-from tests.host.workflows import clip, files_of, mistakes, node_of
+from tests.host.workflows import (
+    changed,
+    chunk_latents,
+    clip,
+    files_of,
+    mistakes,
+    node_of,
+    run_of,
+    shipped,
+    streams,
+)
 
 if TYPE_CHECKING:
     from conftest import Host
@@ -192,6 +203,43 @@ def test_saving_and_loading_refuse_in_words(host: Host, board: dict[str, Any]) -
         node = node_of(prompt, "GloriaAnchorSet")
         node["class_type"], node["inputs"] = "GloriaLoadCharacter", {"vae": node["inputs"]["vae"], "character": name}
         assert words in failed(host, prompt)
+
+
+@pytest.fixture
+def drawn(host: Host) -> Iterator[Path]:
+    """Where pictures of bundled characters lie once they were asked for; nothing is there yet."""
+    folder = host.base / "input" / "gloria" / "bundled"
+    shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_example_with_a_board(host: Host, drawn: Path) -> None:
+    """Nothing but the pack is needed, and what the film shows follows the board."""
+    prompt = changed(shipped("gloria_board"), "GloriaChunkedLongSampler", seconds=2.0, steps=2, layout="plain")
+    first = host.queue(changed(prompt, "GloriaChunkedLongSampler", run="board-a"))
+    [film] = set(files_of(first, host.base / "output", ".mp4"))
+    assert streams(film)["frames"] == 32
+    node = node_of(prompt, "GloriaAnchorSet")
+    node["inputs"]["board"] = node["inputs"]["board"].replace("Bruno", "Zola")
+    second = host.queue(changed(prompt, "GloriaChunkedLongSampler", run="board-b"))
+    one, other = (chunk_latents(run_of(entry, host.base / "output"), 0) for entry in (first, second))
+    assert (one - other).abs().mean() > 0.05
+    assert {folder.name: len(list(folder.iterdir())) for folder in drawn.iterdir()} == {"Bruno": 13, "Zola": 13}
+
+
+def test_pictures_of_bundled_characters_are_there_on_any_machine(host: Host, drawn: Path) -> None:
+    told = {"version": 1, "global": "gloria/bundled/Otto/global.png", "views": {"back": "gloria/bundled/Otto/back.png"}}
+    seen = post(host, "/gloria/board/look", {"board": told})["slots"]
+    assert [(slot["width"], slot["height"]) for slot in seen.values()] == [(48, 64)] * 2
+    back = next(p for p in portraits("Otto") if p.slot == "back")
+    assert (drawn / "Otto" / "back.png").read_bytes() == encoded(to_image(back.image))
+    (drawn / "Otto" / "back.png").write_bytes(encoded(Image.new("RGB", (64, 64), "red")))
+    assert post(host, "/gloria/board/look", {"board": told})["slots"]["views.back"]["width"] == 64, "one's own stays"
+    for name in ("Otto/feet.png", "Nobody/back.png", "7/back.png", "Otto/../Otto/sad.png", "otto/sad.png"):
+        seen = post(host, "/gloria/board/look", {"board": {"version": 1, "global": f"gloria/bundled/{name}"}})
+        assert "error" in seen["slots"]["global"], name
+    assert sorted(path.name for path in drawn.glob("*/*")) == ["back.png", "global.png"]
 
 
 BAD: list[tuple[str, bytes | None, str]] = [

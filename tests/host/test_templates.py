@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 MOST_BYTES = 70_000
 BUNDLED = (
     "gloria_minute", "gloria_single_clip", "gloria_ten_minutes", "gloria_take_again", "gloria_direct",
-    "gloria_continue",
+    "gloria_continue", "gloria_board",
 )  # fmt: skip
 """Examples that need nothing but the pack."""
 LONG = ("ten minutes that cannot be lost", "take a chunk again", "direct over time", "continue a video")

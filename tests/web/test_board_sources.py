@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -14,14 +16,13 @@ from PIL import Image
 from tests.web.board_page import board_json, picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from playwright.sync_api import Locator, Route
 
     from tests.web.board_page import BoardPage
 
 pytestmark = [pytest.mark.host, pytest.mark.web]
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "example_workflows" / "Gloria - a character on a board.json"
 TURN = ("front", "right", "back", "left")
 TITLES = ["Global", "Front", "Right", "Back", "Left"]
 COPY = """async ([data]) => {
@@ -117,7 +118,9 @@ def test_what_is_refused_changes_nothing(board: BoardPage, nano: dict[str, str],
     with board.page.expect_file_chooser() as choosing:
         board.page.locator("[data-tool=fill]").click()
     choosing.value.set_files(str(broken))
-    board.toast("broken")
+    board.toast("broken.mp4 is not")  # and not where on the host's machine it lies
+    toasts = board.page.locator(".p-toast-message, [data-testid=toast]").all_inner_texts()
+    assert not [text for text in toasts if "/input" in text]
     assert board.text() == before
 
 
@@ -158,6 +161,18 @@ def test_an_analysis_is_named_and_crops_what_it_fills(board: BoardPage, nano: di
         board.page.unroute("**/gloria/board/fill")
     board.open(board_json({"global": nano["global"]}))
     board.page.locator(".gloria-status", has_text="no picture analysis").wait_for()
+
+
+def test_the_examples_board_is_full_on_a_fresh_machine(board: BoardPage, tmp_path: Path) -> None:
+    """Its pictures are drawn once the page has asked for them in vain."""
+    shutil.rmtree(board.stage.host.base / "input" / "gloria" / "bundled", ignore_errors=True)
+    board.stage.shown.open_workflow(json.loads(EXAMPLE.read_text(encoding="utf-8")))
+    board.page.wait_for_function(
+        "() => [...document.querySelectorAll('.gloria-board img')].filter(img => img.naturalWidth === 48).length === 13"
+    )
+    board.page.locator(".gloria-status", has_text="13 pictures").wait_for()
+    assert board.page.locator(".gloria-slot.is-bad").count() == 0
+    board.shoot(tmp_path, "example")
 
 
 def test_a_copied_picture_is_pasted(board: BoardPage) -> None:

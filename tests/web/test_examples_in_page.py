@@ -21,6 +21,7 @@ EXAMPLES = {
     "Gloria - take a chunk again": "gloria_take_again",
     "Gloria - direct over time": "gloria_direct",
     "Gloria - continue a video": "gloria_continue",
+    "Gloria - a character on a board": "gloria_board",
     "Gloria - train a LoRA of your character": "gloria_train_lora",
     "Gloria - train stages I to III on a folder": "gloria_train_stages",
     "Gloria - Wan2.1 speaks with FantasyTalking": "wan21_fantasytalking",

@@ -46,7 +46,7 @@ export class SlotView {
     this.badge.textContent = origin ? t("linked") : complaints(look).length ? "⚠" : "";
     this.frame.hidden = !source;
     if (!source) this.image.removeAttribute("src");
-    else if (this.image.getAttribute("src") !== source) this.image.src = source;
+    else if (this.image.getAttribute("src") !== source || this.#isBack()) this.image.src = source;
     this.#say((!origin && look?.error) || (origin && !source && t("from {origin}", { origin })) || "");
     this.#fit();
   }
@@ -59,6 +59,12 @@ export class SlotView {
     const { ratio, picture } = framed(crop, naturalWidth, naturalHeight);
     this.frame.style.setProperty("--ratio", String(ratio));
     Object.assign(this.image.style, picture);
+  }
+
+  /** Whether the host can read the picture now, after it could not be shown. */
+  #isBack() {
+    const { look } = this.state;
+    return Boolean(look && !look.error && this.image.complete && !this.image.naturalWidth);
   }
 
   /** @param {string} text */
