@@ -5,7 +5,7 @@ from typing import Any
 
 from .host.api import io, ui
 from .host.training import say, train
-from .host.training_config import Wanted
+from .host.training_config import NO_VAE, Wanted
 from .host.training_estimate import estimate_training
 from .sockets import Dataset
 from .train_inputs import (
@@ -25,8 +25,8 @@ class _Training(io.ComfyNode):
     """What both training nodes do."""
 
     @classmethod
-    def validate_inputs(cls, weights: str) -> bool | str:
-        """Accept any name: files come and go while the page is open, and opening tells what is wrong."""
+    def validate_inputs(cls, weights: str, sample_vae: str = NO_VAE) -> bool | str:
+        """Accept any names: files come and go while the page is open, and opening tells what is wrong."""
         return True
 
     @classmethod
@@ -185,4 +185,5 @@ def _wanted(given: dict[str, Any], method: dict[str, Any]) -> Wanted:
         held_out=given.get("held_out", 0.0),
         title=given.get("title", ""),
         more_settings=given.get("more_settings", ""),
+        sample_vae=given.get("sample_vae", NO_VAE),
     )

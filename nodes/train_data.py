@@ -121,6 +121,41 @@ class CheckDataset(io.ComfyNode):
         return io.NodeOutput(report.text, sheet, report.num_stopping, ui=shown)
 
 
+def _more_inputs() -> list[io.Input]:
+    return [
+        io.AudioEncoder.Input(
+            "audio_encoder",
+            optional=True,
+            tooltip="The encoder that the model listens through, from the Audio Encoder Loader. With a model "
+            "without ears the sound is encoded for ears that you want to train. Gloria nano needs none.",
+        ),
+        io.Combo.Input(
+            "encoder_file",
+            options=[_CONNECTED, *encoder_files()],
+            default=_CONNECTED,
+            optional=True,
+            tooltip="Instead of a connected encoder: a folder of models/audio_encoders as it was downloaded, "
+            "or a file that the stock loader does not take.",
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="From Load CLIP Vision (clip_vision_h): Wan 2.1's image-to-video models look at the first "
+            "picture through it and cannot be trained without; other models ignore it. Costs a moment and "
+            "0.7 MB for each video.",
+        ),
+        io.String.Input(
+            "sample_prompts",
+            default="",
+            multiline=True,
+            optional=True,
+            tooltip="Texts of your own, a line each, that the training makes samples of beside two of your clips. They "
+            "take anchors and sound of these in turn. Each makes every sample take longer; empty shows the clips "
+            "alone.",
+        ),
+    ]
+
+
 class PrepareDataset(io.ComfyNode):
     """Footage, encoded once."""
 
@@ -158,27 +193,7 @@ class PrepareDataset(io.ComfyNode):
                     tooltip="Videos with fewer frames (at the model's frame rate) are left out and named. Lower it "
                     "where your clips are short; a training clip is never longer than its video.",
                 ),
-                io.AudioEncoder.Input(
-                    "audio_encoder",
-                    optional=True,
-                    tooltip="The encoder that the model listens through, from the Audio Encoder Loader. With a model "
-                    "without ears the sound is encoded for ears that you want to train. Gloria nano needs none.",
-                ),
-                io.Combo.Input(
-                    "encoder_file",
-                    options=[_CONNECTED, *encoder_files()],
-                    default=_CONNECTED,
-                    optional=True,
-                    tooltip="Instead of a connected encoder: a folder of models/audio_encoders as it was downloaded, "
-                    "or a file that the stock loader does not take.",
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="From Load CLIP Vision (clip_vision_h): Wan 2.1's image-to-video models look at the first "
-                    "picture through it and cannot be trained without; other models ignore it. Costs a moment and "
-                    "0.7 MB for each video.",
-                ),
+                *_more_inputs(),
             ],
             outputs=[
                 GloriaDataset.Output(display_name="dataset", tooltip="The footage, ready for a training node."),
@@ -212,11 +227,12 @@ class PrepareDataset(io.ComfyNode):
         audio_encoder: Any = None,  # noqa: ANN401 - the host's AUDIO_ENCODER
         encoder_file: str = _CONNECTED,
         clip_vision: Any = None,  # noqa: ANN401 - the host's CLIP_VISION
+        sample_prompts: str = "",
     ) -> io.NodeOutput:
         """Encode what is not encoded yet."""
         if encoder_file != _CONNECTED:
             audio_encoder = FileEncoder(encoder_file)
         sizes = sizes_for(model, resolution, fps, longest_frames, shortest_frames)
         encoder = HostEncoder(model, vae, clip, audio_encoder, clip_vision)
-        dataset, report = prepare_dataset(footage, encoder, sizes, str(cls.hidden.unique_id))
+        dataset, report = prepare_dataset(footage, encoder, sizes, str(cls.hidden.unique_id), sample_prompts)
         return io.NodeOutput(dataset, report, ui=ui.PreviewText(report))

@@ -2,8 +2,8 @@
 
 from .host.api import io
 from .host.checkpoints import BUNDLED_WEIGHTS
-from .host.paths import model_files
-from .host.training_config import BASES, CHECKPOINTING, KINDS, LAYERS, OPTIMISERS, STAGES
+from .host.paths import model_files, vae_files
+from .host.training_config import BASES, CHECKPOINTING, KINDS, LAYERS, NO_VAE, OPTIMISERS, STAGES
 from .sockets import GloriaDataset
 
 
@@ -176,9 +176,9 @@ def _written_inputs() -> list[io.Input]:
             default=250,
             min=0,
             max=10_000_000,
-            tooltip="Steps between sheets of samples: true frames above what the model makes of them. 0 makes none. "
-            "They cost a few seconds each. Only gloria-nano makes them here; for Wan weights, use the LoRA so far in a "
-            "workflow.",
+            tooltip="Steps between samples: a sheet of true frames above what the model makes of them, and a film of "
+            "both. 0 makes none. gloria-nano takes seconds for them; Wan weights need sample_vae, and take as long as "
+            "two short videos.",
         ),
         io.Int.Input(
             "save_every",
@@ -223,6 +223,15 @@ def _end_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Graphics cards that work together, each on clips of its own: two cards see twice the clips a "
             "step. Raise it only if this machine has so many.",
+        ),
+        io.Combo.Input(
+            "sample_vae",
+            options=[NO_VAE, *vae_files()],
+            default=NO_VAE,
+            optional=True,
+            tooltip="The VAE that samples of Wan weights are shown with: wan_2.1_vae, or wan2.2_vae for the 5B. It is "
+            "on the card only while samples are made, with some GB for the pictures themselves. gloria-nano needs "
+            "none.",
         ),
     ]
 

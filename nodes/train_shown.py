@@ -3,7 +3,7 @@
 from typing import Any
 
 from .host.api import io, ui
-from .host.training import Followed, say
+from .host.training import Followed, say, video_or_nothing
 
 CATEGORY = "Gloria/training"
 """Where the nodes are listed."""
@@ -19,6 +19,11 @@ def job_outputs(file: str) -> list[io.Output]:
         io.Image.Output(display_name="plot", tooltip="The loss over the steps, and the held-out loss."),
         io.Image.Output(display_name="samples", tooltip="The latest sheet: true frames above what the model makes."),
         io.String.Output(display_name="report", tooltip="How it stands, in words."),
+        io.Video.Output(
+            display_name="film",
+            tooltip="The latest samples as a film with sound, the true clips on the left, for Gloria Preview Video. "
+            "What follows waits while there is none.",
+        ),
     ]
 
 
@@ -26,6 +31,9 @@ def told(followed: Followed, node: type[io.ComfyNode]) -> io.NodeOutput:
     """Return what a node gives that shows a training; the page keeps it, so that a reload shows it again."""
     say(followed.report, str(node.hidden.unique_id))
     shown: dict[str, Any] = ui.PreviewText(followed.report).as_dict()
-    pictures = [ui.PreviewImage(image, cls=node).as_dict()["images"] for image in (followed.plot, followed.sheet)]
-    shown |= {"images": [entry for entries in pictures for entry in entries], "gloria_training": [followed.view]}
-    return io.NodeOutput(followed.job.name, followed.file, followed.plot, followed.sheet, followed.report, ui=shown)
+    previews = [ui.PreviewImage(image, cls=node).as_dict()["images"] for image in (followed.plot, followed.sheet)]
+    shown |= {"images": [entry for entries in previews for entry in entries], "gloria_training": [followed.view]}
+    pictures = (followed.plot, followed.sheet)
+    return io.NodeOutput(
+        followed.job.name, followed.file, *pictures, followed.report, video_or_nothing(followed.film), ui=shown
+    )

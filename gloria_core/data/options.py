@@ -92,6 +92,8 @@ class FootageOptions:
     vae: str = ""
     """The VAE that samples of Wan weights are shown with: a single file as ComfyUI has it (`wan_2.1_vae.safetensors`,
     `wan2.2_vae.safetensors`), or a folder in Diffusers' layout. Without it and without a decoder none are made."""
+    vae_device: str = ""
+    """Where the VAE decodes: empty is where the network computes; ``cpu`` needs no room on the card, and minutes."""
     sample_clips: int = 2
     """Clips that are sampled, each from its beginning: held-out ones where there are any. Texts that were prepared as
     sample prompts come on top."""
@@ -108,6 +110,7 @@ class FootageOptions:
         one_of("attention", self.attention, ("", "joint", "cached"))
         one_of("audio", self.audio, ("", "new"))
         one_of("weights_dtype", self.weights_dtype, ("fp32", "bf16"))
+        one_of("vae_device", self.vae_device, ("", "cpu"))
         one_of("balance", self.balance, ("anchors", "category", "none"))
         for role in self.roles:
             one_of("roles", role, ROLES)

@@ -30,13 +30,13 @@ class SampleMaker:
 
     Raises:
         CheckpointError: the VAE is missing, not whole, or of another latent space.
-        ConfigError: decoder or guidance cannot be, or a package is missing.
+        ConfigError: guidance cannot be, or a package is missing.
         DatasetError: guidance needs the empty text, and it was not prepared.
     """
 
     def __init__(self, options: FootageOptions, config: ModelConfig, prepared: Prepared, cache: Cache) -> None:
         self._options, self._config = options, config
-        self._codec = _codec(options.decoder) if options.decoder else None
+        self._codec: Decoder | None = None
         if options.vae:
             check_vae(Path(options.vae), config.out_channels)
         guidance = Guidance(text_scale=options.sample_guidance, audio_scale=options.sample_audio_guidance)
@@ -46,6 +46,15 @@ class SampleMaker:
     def is_wanted(self) -> bool:
         """Whether there is anything to show samples with."""
         return bool(self._options.decoder or self._options.vae)
+
+    def load_codec(self) -> None:
+        """Load the decoder that is named by a dotted path, which holds in the process that trains alone.
+
+        Raises:
+            ConfigError: there is no such function.
+        """
+        if self._options.decoder:
+            self._codec = _codec(self._options.decoder)
 
     def make(self, dit: nn.Module, batch: TrainBatch, number: int, sound: Tensor | None) -> Sample:
         """Make a clip anew from its conditions.
@@ -78,7 +87,9 @@ class SampleMaker:
             torch.cuda.empty_cache()
 
     def _decode(self, device: torch.device) -> Decode:
-        return frames_by_codec(self._codec) if self._codec else frames_by_vae(Path(self._options.vae), device)
+        if self._options.vae:
+            return frames_by_vae(Path(self._options.vae), torch.device(self._options.vae_device or device))
+        return frames_by_codec(self._codec or _codec(self._options.decoder))
 
 
 def _codec(target: str) -> Decoder:

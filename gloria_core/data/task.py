@@ -96,7 +96,12 @@ class FootageTask:
             _log.warning("too short to train on: %s", ", ".join(self._sampler.too_short))
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """Return the transformer with its weights, and a fresh audio branch where one is wanted."""
+        """Return the transformer with its weights, and a fresh audio branch where one is wanted.
+
+        Raises:
+            ConfigError: samples cannot be shown with the decoder that was named.
+        """
+        self._samples.load_codec()
         new = self.config.audio if self.options.audio == "new" else None
         chosen = self.options
         dit = load_network(

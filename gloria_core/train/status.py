@@ -57,7 +57,7 @@ class JobStatus:
     file: str = ""
     """What a finished job has written."""
     samples: list[str] = field(default_factory=list)
-    """Sample sheets, relative to the job's folder, oldest first."""
+    """Sample sheets, relative to the job's folder, oldest first; a film of the same may stand beside each (.mp4)."""
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it for JSON."""

@@ -85,9 +85,14 @@ def list_jobs(folder: Path, root: Path) -> list[dict[str, Any]]:
 
 
 def job_view(job: Job, root: Path) -> dict[str, Any]:
-    """Return how a job stands (see `status.JobStatus`); ``samples`` are numbers for `sample_file`, oldest first."""
+    """Return how a job stands (see `status.JobStatus`).
+
+    ``samples`` are numbers for `sample_file`, oldest first, and ``films`` those of them that `sample_film` has too.
+    """
     status = read_status(job).as_json()
-    view: dict[str, Any] = shown({**status, "samples": list(range(1, len(status["samples"]) + 1))}, root)
+    sheets = dict(enumerate(status["samples"], 1))
+    films = [number for number, sheet in sheets.items() if is_file_inside(film_beside(job.path / sheet), root)]
+    view: dict[str, Any] = shown({**status, "samples": list(sheets), "films": films}, root)
     return view
 
 
@@ -122,6 +127,19 @@ def sample_file(job: Job, root: Path, number: int) -> Path:
     if not is_file_inside(path, root):
         raise NoJobError(f"The training {job.name!r} has no sample sheet {number}; it has {len(samples)}.")
     return path
+
+
+def sample_film(job: Job, root: Path, number: int) -> Path:
+    """Return the film beside a sample sheet, by the sheet's number; NoJobError where there is none."""
+    path = film_beside(sample_file(job, root, number))
+    if not is_file_inside(path, root):
+        raise NoJobError(f"The training {job.name!r} has no film beside its sample sheet {number}.")
+    return path
+
+
+def film_beside(sheet: Path) -> Path:
+    """Return where the film of a sample sheet lies, if it has one."""
+    return sheet.with_suffix(".mp4")
 
 
 def changed(job: Job) -> float:

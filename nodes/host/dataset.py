@@ -133,7 +133,9 @@ def check_dataset(
     return report, _as_image(contact_sheet(manifest, report.plan))
 
 
-def prepare_dataset(name: str, encoder: HostEncoder, sizes: Sizes, node_id: str) -> tuple[Dataset, str]:
+def prepare_dataset(
+    name: str, encoder: HostEncoder, sizes: Sizes, node_id: str, sample_prompts: str = ""
+) -> tuple[Dataset, str]:
     """Encode footage of the input folder; what an interruption finished is kept.
 
     Args:
@@ -141,6 +143,7 @@ def prepare_dataset(name: str, encoder: HostEncoder, sizes: Sizes, node_id: str)
         encoder: of the model that will be trained.
         sizes: what the footage is brought to.
         node_id: the node that works; its bar and its text tell how far it is.
+        sample_prompts: texts that the training makes samples of, a line each.
 
     Returns:
         What a training needs, and a report in words.
@@ -158,7 +161,8 @@ def prepare_dataset(name: str, encoder: HostEncoder, sizes: Sizes, node_id: str)
         if total:
             bar.update_absolute(done, total)
 
-    made = prepare(manifest, encoder, cache, sizes, progress)
+    prompts = [line.strip() for line in sample_prompts.splitlines() if line.strip()]
+    made = prepare(manifest, encoder, cache, sizes, progress, sample_prompts=prompts)
     return Dataset(path, cache.folder, encoder.codec), _summary(made, [str(problem) for problem in found])
 
 

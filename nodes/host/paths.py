@@ -85,6 +85,20 @@ def model_path(name: str) -> Path:
     return Path(path)
 
 
+def vae_files() -> list[str]:
+    """Return the names of the VAEs in the host's ``vae`` folders."""
+    found: list[str] = folder_paths.get_filename_list("vae")
+    return found
+
+
+def vae_path(name: str) -> Path:
+    """Return the path of a file in the host's ``vae`` folders; an unknown name raises CheckpointError."""
+    path = folder_paths.get_full_path("vae", name)
+    if path is None:
+        raise CheckpointError(f"There is no file {name!r} in models/vae; copy it there and press R to refresh.")
+    return Path(path)
+
+
 def sound_files() -> list[str]:
     """Return the names of sound and video files in the host's input folder."""
     folder = folder_paths.get_input_directory()

@@ -12,6 +12,7 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
+from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from server import PromptServer
 from torch import Tensor
@@ -24,7 +25,8 @@ from ...gloria_core.train.change import read_job, write_settings
 from ...gloria_core.train.job import Job
 from ...gloria_core.train.plot import loss_plot
 from ...gloria_core.train.status import JobStatus, job_events, read_status
-from ...gloria_core.train.view import NoJobError, all_jobs, find_job, job_name, job_view
+from ...gloria_core.train.view import NoJobError, all_jobs, find_job, job_name, job_view, sample_film
+from .api import VideoFromFile
 from .paths import training_folder
 from .progress import InterruptProcessingException, stop_if_interrupted
 from .training_check import check_file
@@ -58,6 +60,8 @@ class Followed:
     """(1, H, W, 3), 0..1."""
     sheet: Tensor
     """The latest sample sheet (1, H, W, 3), 0..1; a picture that says so where there is none."""
+    film: Path | None
+    """The film beside it; None where there is none."""
     report: str
 
 
@@ -179,9 +183,15 @@ def shown(job: Job, *, fails: bool = False) -> Followed:
         written = Path(config.output.file)
         lines.append(check_file(written, config))
         file = listed_name(written)
-    plot, sheet = loss_plot(job_events(job)), _latest_sheet(job, status)
-    view = job_view(job, Path(folder_paths.get_output_directory()))
-    return Followed(job, status, view, file, _as_image(plot), _as_image(sheet), "\n".join(lines))
+    root = Path(folder_paths.get_output_directory())
+    plot, sheet, view = loss_plot(job_events(job)), _latest_sheet(job, status), job_view(job, root)
+    film = sample_film(job, root, view["films"][-1]) if view["films"] else None
+    return Followed(job, status, view, file, _as_image(plot), _as_image(sheet), film, "\n".join(lines))
+
+
+def video_or_nothing(film: Path | None) -> Any:  # noqa: ANN401 - the host's VIDEO
+    """Return a film as the host's VIDEO; what is connected to it does not run where there is none."""
+    return ExecutionBlocker(None) if film is None else VideoFromFile(str(film))
 
 
 def say(report: str, node_id: str) -> None:

@@ -20,7 +20,7 @@ from ...gloria_core.train.config import TrainConfig, from_table
 from ...gloria_core.train.view import job_name
 from ..sockets import Dataset
 from .checkpoints import weights_path
-from .paths import training_folder
+from .paths import training_folder, vae_path
 
 _SHORT_STAGE, _SHORT_SHARE = "both", 4
 """The last stage, which is short, and by what its steps are divided. Paper: 4.4; the share is ours."""
@@ -51,15 +51,21 @@ OPTIMISERS: Mapping[str, str] = {
     "Muon": "muon",
 }
 
+NO_VAE = "none"
+"""Choice of no VAE for samples."""
 _TASK = "gloria_core.data.task:FootageTask"
 _NANO_DECODER = "gloria_core.nano.codec:load_codec"
 _OWN = (
     "run.out", "output.file", "task.target", "task.options.manifest", "task.options.cache", "task.options.weights",
-    "task.options.decoder",
+    "task.options.decoder", "task.options.vae",
 )  # fmt: skip
 """Settings that the node itself makes; from a workflow they could lead to files and programs of any kind."""
 _OPTIMISER = re.compile(r"(torch|torchao)\.optim\.\w+")
 _WARMUP = 50
+_SAMPLES: Mapping[str, Any] = {"sample_clips": 2, "sample_seed": 0}
+_NANO_SAMPLES: Mapping[str, Any] = {"sample_steps": 8, "sample_guidance": 1.0, "sample_audio_guidance": 1.0}
+_WAN_SAMPLES: Mapping[str, Any] = {"sample_steps": 20, "sample_guidance": 5.0, "sample_audio_guidance": 5.0}
+"""How samples are made. Few steps and no guidance show nothing with Wan weights, as they are used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,8 @@ class Wanted:
     title: str
     more_settings: str
     """TOML lines, which come last."""
+    sample_vae: str = NO_VAE
+    """A file of models/vae that samples of Wan weights are shown with."""
 
     @property
     def is_full(self) -> bool:
@@ -221,9 +229,16 @@ def _options(wanted: Wanted) -> dict[str, Any]:
         options["frames"] = [wanted.frames]
     if model.audio is None and any(name == "stage1" for _, name, _ in STAGES[wanted.stage]):
         options["audio"] = "new"
-    if model.codec == "nano":
-        options["decoder"] = _NANO_DECODER
-    return options
+    return options | _showing(wanted, model.codec)
+
+
+def _showing(wanted: Wanted, codec: str) -> dict[str, Any]:
+    """Return what samples are made and shown with, written out so that they can be found and changed."""
+    if codec == "nano":
+        return {"decoder": _NANO_DECODER, **_SAMPLES, **_NANO_SAMPLES}
+    if wanted.sample_vae == NO_VAE or not wanted.sample_every:
+        return {}
+    return {"vae": str(vae_path(wanted.sample_vae)), **_SAMPLES, **_WAN_SAMPLES}
 
 
 def _device() -> str:

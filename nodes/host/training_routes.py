@@ -18,6 +18,7 @@ from ...gloria_core.train.view import (
     list_jobs,
     plot_png,
     sample_file,
+    sample_film,
 )
 from . import answers
 from .answers import FRESH, Routes, TooLargeError, check_kind
@@ -59,6 +60,12 @@ async def _sample(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(path, headers={"Content-Type": "image/png", **FRESH})
 
 
+async def _film(request: web.Request) -> web.StreamResponse:
+    number = _count(request.match_info["number"])
+    path = await asyncio.to_thread(sample_film, await _job(request), _root(), number)
+    return web.FileResponse(path, headers={"Content-Type": "video/mp4", **FRESH})
+
+
 async def _stop(request: web.Request) -> web.StreamResponse:
     _check_wish(request)
     job = await _job(request)
@@ -82,6 +89,7 @@ ROUTES: Routes = {
     ("GET", "/gloria/training/{name}/events"): _events,
     ("GET", "/gloria/training/{name}/plot.png"): _plot,
     ("GET", "/gloria/training/{name}/samples/{number}"): _sample,
+    ("GET", "/gloria/training/{name}/films/{number}"): _film,
     ("POST", "/gloria/training/{name}/stop"): _stop,
     ("POST", "/gloria/training/{name}/resume"): _resume,
 }

@@ -12,15 +12,18 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 import pytest
 import torch
 
+from gloria_core.media import probe
 from gloria_core.nano.bundle import load_bundle
 from gloria_core.nano.characters import COLOURS, find_character
 from gloria_core.nano.recognise import TORSO, frame, nearest, with_field
 from gloria_core.nano.render import Poses
 from gloria_core.nano.timeline import Commands, State, run
+from gloria_core.train.change import read_job
 from gloria_core.train.job import Job
 from gloria_core.train.status import job_events, read_status
 from gloria_core.types import EXPRESSIONS
@@ -78,7 +81,7 @@ def test_a_training_is_followed_to_its_end_and_answers_when_it_is_finished(host:
     assert {data["node"] for data in told} == {"3"}
     assert len(entry["outputs"]["3"]["images"]) == 2, "the plot and the samples"
     [view] = entry["outputs"]["3"]["gloria_training"]
-    assert (view["state"], view["step"], view["samples"]) == ("finished", 3, [1])
+    assert (view["state"], view["step"], view["samples"], view["films"]) == ("finished", 3, [1], [1])
     written = host.base / "output" / "loras" / "gloria" / "short.safetensors"
     assert written.is_file()
     listed = host.client.get("/object_info/LoraLoaderModelOnly")["LoraLoaderModelOnly"]["input"]["required"]
@@ -107,6 +110,33 @@ def test_the_shipped_examples_train(
     assert "No problems." in entry["outputs"]["2"]["text"][0]
     assert "will do" in entry["outputs"]["4"]["text"][0]
     assert [len(entry["outputs"][node]["images"]) for node in ("6", "7")] == [1, 1]
+
+
+def test_samples_are_a_film_that_plays_with_its_sound(host: Host, footage: Path, tmp_path: Path) -> None:
+    graph = lora("filmed", **{**SHORT, "steps": 2})
+    graph["2"]["inputs"]["sample_prompts"] = "turns to the left, happy\n\nfaces the camera, sad\n"
+    graph["4"] = {"class_type": "GloriaPreviewVideo", "inputs": {"video": ["3", 5]}}
+    entry = host.queue(graph)
+    [shown] = entry["outputs"]["4"]["images"]
+    assert (shown["filename"], shown["type"]) == ("step-00000002.mp4", "output")
+    film = tmp_path / "film.mp4"
+    film.write_bytes(ask(host, "/gloria/training/filmed/films/1"))
+    assert probe(film).has_audio
+    assert (probe(film).width, probe(film).height) == (96, 64)
+    assert probe(film).num_frames == 4 * 33, "two clips and two prompts"
+    settings = read_job(Job(jobs(host) / "filmed"))[0].task.options
+    assert (settings["sample_steps"], settings["sample_guidance"], settings["sample_seed"]) == (8, 1.0, 0)
+    for number in (0, 2):
+        with pytest.raises(HTTPError, match="404"):
+            ask(host, f"/gloria/training/filmed/films/{number}")
+
+
+def test_a_node_behind_the_film_waits_while_there_is_none(host: Host, footage: Path) -> None:
+    graph = lora("unfilmed", **{**SHORT, "steps": 1})
+    graph["4"] = {"class_type": "GloriaPreviewVideo", "inputs": {"video": ["3", 5]}}
+    entry = host.queue(graph)
+    assert report(entry).startswith("unfilmed: finished")
+    assert "4" not in entry["outputs"]
 
 
 def test_a_whole_model_is_trained_in_stages(host: Host, footage: Path) -> None:

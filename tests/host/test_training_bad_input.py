@@ -13,6 +13,7 @@ from gloria_core.tables import write_toml
 from gloria_core.train.config import from_table
 from gloria_core.train.job import Job
 from launch.client import PromptError
+from tests.host.tiny_files import Wan, write_wan
 from tests.host.trainings import ENDLESS, LORA, SHORT, about, jobs, lora
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.usefixtures("_trai
         ({"more_settings": "output.file = '/elsewhere/x'"}, "has output.file, which the node itself sets"),
         ({"more_settings": "task.target = 'os:system'"}, "has task.target, which the node itself sets"),
         ({"more_settings": "task.options.decoder = 'os:getcwd'"}, "has task.options.decoder"),
+        ({"more_settings": "task.options.vae = '/elsewhere/x'"}, "has task.options.vae, which the node itself sets"),
         ({"more_settings": "optim.kind = 'subprocess.Popen'"}, "may be one of torch.optim or torchao.optim"),
         ({"more_settings": "run.init_from = '../../secret'"}, "The job is called '../../secret'"),
         ({"more_settings": "optim = 3"}, "optim is 3; it must be a table of settings"),
@@ -52,6 +54,15 @@ def test_bad_input_is_answered_in_a_sentence(host: Host, footage: Path, inputs: 
     with pytest.raises(PromptError) as problem:
         host.queue(lora(**{"job": "bad", "rank": 2, **inputs}))
     assert told in str(problem.value)
+
+
+def test_a_vae_that_is_not_there_is_told_before_anything_is_written(host: Host, footage: Path) -> None:
+    folder = host.base / "models" / "diffusion_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_wan(folder / "tiny_wan.safetensors", Wan(in_channels=16, out_channels=16), 1)
+    with pytest.raises(PromptError, match=r"no file 'gone\.safetensors' in models/vae"):
+        host.queue(lora("vaeless", **{**SHORT, "weights": "tiny_wan.safetensors", "sample_vae": "gone.safetensors"}))
+    assert not (jobs(host) / "vaeless").exists()
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,7 @@ def test_guidance_needs_the_empty_text_and_says_so_before_the_training(ready: di
         ({"decoder": "", "vae": "none.safetensors"}, "no weights file"),
         ({"decoder": "nothing:here"}, "cannot be imported"),
         ({"sample_steps": 0}, "sample_steps is 0"),
+        ({"vae_device": "cuda:1"}, "vae_device is 'cuda:1'"),
         ({"sample_guidance": -1.0}, "guidance scale is -1"),
     ],
 )
@@ -217,7 +218,7 @@ def test_what_cannot_be_is_told_before_the_training(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ConfigError, CheckpointError), match=told):
-        FootageTask(**{**ready, **change})
+        FootageTask(**{**ready, **change}).modules()
 
 
 def test_a_sampled_training_is_bit_for_bit_the_same(ready: dict[str, Any], tmp_path: Path) -> None:
