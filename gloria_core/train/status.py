@@ -94,9 +94,14 @@ def job_events(job: Job) -> list[dict[str, Any]]:
     return sorted(found, key=lambda event: float(event.get("time", 0.0)))
 
 
-def read_status(job: Job) -> JobStatus:
-    """Return how a job stands."""
-    events = job_events(job)
+def read_status(job: Job, events: Sequence[dict[str, Any]] | None = None) -> JobStatus:
+    """Return how a job stands.
+
+    Args:
+        job: any.
+        events: its events, where they are known already.
+    """
+    events = job_events(job) if events is None else events
     state, error = _state(job, events)
     stage = next((event["stage"] for event in reversed(events) if event["stage"]), "")
     own = [event for event in events if event["stage"] == stage]

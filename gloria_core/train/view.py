@@ -4,7 +4,8 @@ Whatever lies outside of the output folder, be it behind a link, counts as not t
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from ..errors import ConfigError, GloriaError, PlanError
 from ..runs.folder import check_name
 from ..runs.places import is_file_inside, is_inside
 from ..runs.shown import shown
+from .curve import loss_curve, thinned
 from .job import Job
 from .plot import loss_plot
 from .status import job_events, read_status, runs_of
 
 MOST_EVENTS = 1000
 """Events in one answer."""
+MOST_POINTS = 2000
+"""Points of a curve in one answer."""
 CACHE = "cache"
 """Folder beside the jobs that footage is encoded into; no job's name."""
 
@@ -61,38 +65,56 @@ def find_job(folder: Path, name: str, root: Path) -> Job:
     return job
 
 
-def all_jobs(folder: Path, root: Path) -> list[Job]:
-    """Return all jobs, the one that changed last first."""
-    try:
-        names = [path.name for path in folder.iterdir() if path.is_dir()]
-    except OSError:
-        return []
-    return sorted(_found(folder, names, root), key=lambda job: (-changed(job), job.name))
+def all_jobs(folder: Path, root: Path, names: Iterable[str] | None = None) -> list[Job]:
+    """Return all jobs, or those of these names that are there, the one that changed last first."""
+    given = _folders(folder) if names is None else names
+    return sorted(_found(folder, dict.fromkeys(given), root), key=lambda job: (-changed(job), job.name))
 
 
-def list_jobs(folder: Path, root: Path) -> list[dict[str, Any]]:
-    """Return all jobs in short, the one that changed last first.
+def list_jobs(
+    folder: Path, root: Path, names: Iterable[str] | None = None, count: int | None = None
+) -> list[dict[str, Any]]:
+    """Return jobs in short, the one that changed last first.
+
+    Args:
+        folder: of all jobs.
+        root: the output folder, which ``folder`` lies in.
+        names: only those of these that are there.
+        count: only so many.
 
     Returns:
         ``name``, ``state``, ``stage``, ``step``, ``total_steps``, ``done`` (0..1), ``loss``, ``held_out``, ``eta_s``
         and ``updated`` (Unix time) of each.
     """
     found = []
-    for job in all_jobs(folder, root):
+    for job in islice(all_jobs(folder, root, names), count):
         status = read_status(job).as_json()
         found.append({key: status[key] for key in _SHORT} | {"updated": changed(job)})
     return found
 
 
-def job_view(job: Job, root: Path) -> dict[str, Any]:
+def job_view(job: Job, root: Path, points: int = 0) -> dict[str, Any]:
     """Return how a job stands (see `status.JobStatus`).
 
-    ``samples`` are numbers for `sample_file`, oldest first, and ``films`` those of them that `sample_film` has too.
+    Args:
+        job: from `find_job`.
+        root: the output folder.
+        points: how many each of its curves may have, at most ``MOST_POINTS``; 0 leaves the curves out.
+
+    Returns:
+        The fields of the status, where ``samples`` are numbers for `sample_file`, oldest first, and ``films`` those of
+        them that `sample_film` has too; ``curve`` has ``trained`` and ``held_out`` (see `curve.thinned`) and ``stages``
+        (name and first step of each).
     """
-    status = read_status(job).as_json()
+    events = job_events(job)
+    status = read_status(job, events).as_json()
     sheets = dict(enumerate(status["samples"], 1))
     films = [number for number, sheet in sheets.items() if is_file_inside(film_beside(job.path / sheet), root)]
     view: dict[str, Any] = shown({**status, "samples": list(sheets), "films": films}, root)
+    if points:
+        curve, most = loss_curve(events), min(points, MOST_POINTS)
+        drawn = {"trained": thinned(curve.trained, most), "held_out": thinned(curve.held_out, most)}
+        view["curve"] = {**drawn, "stages": curve.stages}
     return view
 
 
@@ -148,7 +170,14 @@ def changed(job: Job) -> float:
     return max((path.stat().st_mtime for path in (*logs, job.config) if path.is_file()), default=0.0)
 
 
-def _found(folder: Path, names: list[str], root: Path) -> Iterator[Job]:
+def _folders(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+
+
+def _found(folder: Path, names: Iterable[str], root: Path) -> Iterator[Job]:
     for name in names:
         try:
             yield find_job(folder, name, root)

@@ -35,13 +35,15 @@ def register() -> None:
     answers.register(ROUTES, NoJobError, shown=lambda sentence: str(shown(sentence, _root())))
 
 
-async def _all(_request: web.Request) -> web.StreamResponse:
-    jobs = await asyncio.to_thread(list_jobs, training_folder(), _root())
+async def _all(request: web.Request) -> web.StreamResponse:
+    names, count = request.query.getall("name", None), request.query.get("count")
+    most = None if count is None else _count(count)
+    jobs = await asyncio.to_thread(list_jobs, training_folder(), _root(), names, most)
     return web.json_response(jobs, headers=FRESH)
 
 
 async def _one(request: web.Request) -> web.StreamResponse:
-    return await _view(await _job(request))
+    return await _view(await _job(request), _count(request.query.get("points", "0")))
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
@@ -102,8 +104,8 @@ def _check_wish(request: web.Request) -> None:
         raise TooLargeError(f"The request has {request.content_length:,} bytes; an empty object, {{}}, will do.")
 
 
-async def _view(job: Job) -> web.StreamResponse:
-    return web.json_response(await asyncio.to_thread(job_view, job, _root()), headers=FRESH)
+async def _view(job: Job, points: int = 0) -> web.StreamResponse:
+    return web.json_response(await asyncio.to_thread(job_view, job, _root(), points), headers=FRESH)
 
 
 async def _job(request: web.Request) -> Job:
@@ -117,5 +119,5 @@ def _root() -> Path:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
-        raise ConfigError(f"{text[:40]!r} is no number of an event or a sample; use a whole one from 0.")
+        raise ConfigError(f"{text[:40]!r} is no number that can be asked for; use a whole one from 0.")
     return int(text)

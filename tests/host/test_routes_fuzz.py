@@ -120,6 +120,14 @@ def test_names_in_addresses_lead_nowhere(host: Host, method: str, address: str) 
     assert files(host) == before
 
 
+@pytest.mark.parametrize("name", ["after", "count", "name", "points"])
+def test_queries_lead_nowhere(host: Host, name: str) -> None:
+    for path in sorted({re.sub(r"\{\w+\}", "nobody", address) for method, address in ADDRESSES if method == "GET"}):
+        for text in TRAVERSALS:
+            status, body = send(host, "GET", f"{path}?{name}={text}")
+            check(host, status, body, (path, name, text[:100]))
+
+
 @pytest.mark.parametrize("place", PATHS)
 def test_paths_in_bodies_lead_nowhere(host: Host, place: str) -> None:
     before = files(host)

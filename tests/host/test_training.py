@@ -162,6 +162,15 @@ def test_the_host_answers_while_a_training_goes_on_and_routes_tell_stop_and_resu
     view = host.client.get("/gloria/training/long")
     assert (view["state"], view["total_steps"]) == ("running", 100_000)
     assert next(one["name"] for one in host.client.get("/gloria/training")) == "long"
+    assert [one["name"] for one in host.client.get("/gloria/training?name=long&name=nobody&name=..%2fx")] == ["long"]
+    assert [one["name"] for one in host.client.get("/gloria/training?count=1")] == ["long"]
+    assert "curve" not in view
+    curve = host.client.get("/gloria/training/long?points=2")["curve"]
+    assert 1 <= len(curve["trained"]) <= 2
+    assert curve["stages"] == [["", 0]]
+    for query in ("/long?points=-1", "/long?points=many", "?count=1.5"):
+        with pytest.raises(PromptError, match="no number that can be asked for"):
+            host.client.get(f"/gloria/training{query}")
     told = host.client.get("/gloria/training/long/events?after=1")
     assert told["events"]
     assert told["next"] >= 2

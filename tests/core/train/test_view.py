@@ -13,6 +13,7 @@ from gloria_core.train.job import Job
 from gloria_core.train.status import read_status
 from gloria_core.train.view import (
     MOST_EVENTS,
+    MOST_POINTS,
     NoJobError,
     all_jobs,
     events_after,
@@ -84,6 +85,30 @@ def test_events_come_from_a_number_on(job: Job, root: Path) -> None:
         log.write("train", step=step, loss=0.1)
     part = events_after(job, root, 0)
     assert (len(part["events"]), part["next"], part["more"]) == (MOST_EVENTS, MOST_EVENTS, True)
+
+
+def test_only_the_jobs_that_were_asked_for_are_listed(job: Job, root: Path, make_config: MakeConfig) -> None:
+    other = Job(root / "gloria_training" / "bruno")
+    other.path.mkdir()
+    other.config.write_text(make_config().to_toml(), encoding="utf-8")
+    folder = root / "gloria_training"
+    assert [one["name"] for one in list_jobs(folder, root, ["mira", "nobody", "../mira", "mira"])] == ["mira"]
+    assert list_jobs(folder, root, []) == []
+    assert len(list_jobs(folder, root, count=1)) == 1
+
+
+def test_a_curve_comes_with_few_points(job: Job, root: Path) -> None:
+    assert "curve" not in job_view(job, root)
+    log = EventLog(job.path / "events.jsonl")
+    for step in range(11, 11 + 3 * MOST_POINTS):
+        log.write("train", step=step, loss=0.5)
+    log.write("held_out", step=20, loss=0.25)
+    curve = job_view(job, root, 100)["curve"]
+    assert 50 < len(curve["trained"]) <= 100
+    assert curve["trained"][0][1:] == [0.5, 0.5, 0.5]
+    assert curve["held_out"] == [[20, 0.25, 0.25, 0.25]]
+    assert curve["stages"] == [("", 0.0)]
+    assert len(job_view(job, root, 10**9)["curve"]["trained"]) <= MOST_POINTS
 
 
 def test_pictures_are_found_by_number(job: Job, root: Path) -> None:
