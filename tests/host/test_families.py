@@ -22,9 +22,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from gloria_core.data.cache import Cache
+from gloria_core.data.prepared import read_prepared
 from gloria_core.sampling.prompts import parse
+from launch.client import PromptError
 from launch.server import PACK_NAME
+from tests.core.data.footage import write_film
 from tests.host import tiny_encoders, tiny_files
+from tests.host.trainings import LORA
 from tests.host.workflows import Prompt, changed, files_of, latents_of_run, mistakes, node_of, run_of, shipped, streams
 
 if TYPE_CHECKING:
@@ -296,3 +301,45 @@ def test_another_sound_makes_another_film(host: Host, films: Callable[[str], Fil
     moved = changed(quick(name), "GloriaAudioEncoder", sync_offset=-1.0)
     other = make(host, moved, f"{name}_moved")
     assert (other.latents - films(name).latents).abs().mean() > 1e-4
+
+
+def training(clip_vision: bool) -> dict[str, Any]:
+    """An I2V file is prepared for, and a LoRA of it is trained, by the nodes alone."""
+    name = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors"
+    umt5 = {"clip_name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "type": "wan", "device": "default"}
+    links = {"model": ["1", 0], "vae": ["2", 0], "clip": ["3", 0]}
+    sizes = {"footage": "star", "resolution": "64x64", "fps": 0.0, "longest_frames": 33, "shortest_frames": 17}
+    given = {**LORA, "weights": name, "rank": 2, "steps": 2, "frames": 17, "job": "pictures", "layers": "identity"}
+    made: dict[str, Any] = {
+        "1": {
+            "class_type": "GloriaLoadDiT",
+            "inputs": {"weights": name, "weight_dtype": "default", "attention": "as trained"},
+        },
+        "2": {"class_type": "VAELoader", "inputs": {"vae_name": "wan_2.1_vae.safetensors"}},
+        "3": {"class_type": "CLIPLoader", "inputs": umt5},
+        "4": {"class_type": "CLIPVisionLoader", "inputs": {"clip_name": "clip_vision_h.safetensors"}},
+        "5": {"class_type": "GloriaPrepareDataset", "inputs": {**links, **sizes}},
+        "6": {"class_type": "GloriaTrainLoRA", "inputs": {"dataset": ["5", 0], **given}},
+    }
+    if clip_vision:
+        made["5"]["inputs"]["clip_vision"] = ["4", 0]
+    return made
+
+
+def test_a_lora_of_an_image_to_video_file_is_trained_by_the_nodes(host: Host) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (33, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    folder = host.base / "input" / "star"
+    folder.mkdir()
+    write_film(folder / "a.mp4", frames, 16)
+    with pytest.raises(PromptError, match=r"connect Load CLIP Vision with clip_vision_h\.safetensors"):
+        host.queue(training(clip_vision=False))
+    host.queue(training(clip_vision=True))
+    [written] = (host.base / "output" / "loras" / "gloria").glob("pictures*.safetensors")
+    changes = load_file(written)
+    assert any(key.endswith("lora_B.weight") and float(value.abs().max()) > 0 for key, value in changes.items())
+    folder = host.base / "output" / "gloria_training"
+    cache = Cache(folder / "cache")
+    [prepared] = [read_prepared(path) for path in cache.sets.glob("*.json")]
+    [piece] = prepared.clips[0].pieces
+    assert [opening.offset for opening in piece.openings] == [0, 1]
+    assert cache.get(piece.seen_key)["rows"].shape == (257, 1280)
