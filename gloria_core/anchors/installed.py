@@ -105,16 +105,22 @@ def _number(name: str, value: Any) -> float:  # noqa: ANN401 - whatever a part a
     return number
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Used:
+    name: str
+    look: PictureAnalysis
+
+
 @dataclass(slots=True, eq=False)
 class InstalledAnalysis:
     """The first part that works. It is made at the first use; one that fails is left out, and the next one is tried."""
 
     find: Callable[[], Iterable[Part]] = parts_of_packages
     _rest: Iterator[Part] | None = None
-    _used: tuple[str, PictureAnalysis] | None = None
+    _used: _Used | None = None
     _problems: list[str] = field(default_factory=list)
     _lock: RLock = field(default_factory=RLock)
-    """A part is asked from one thread at a time."""
+    """A part is made once, and asked from one thread at a time."""
 
     def use(self, act: Callable[[PictureAnalysis | None], T]) -> T:
         """Return what an act makes with the analysis, or with None where there is none that works.
@@ -122,40 +128,49 @@ class InstalledAnalysis:
         Args:
             act: is called anew where the part fails in it.
         """
-        with self._lock:
-            while (used := self._current()) is not None:
-                try:
-                    return act(used[1])
-                except PartError as error:
-                    self._leave_out(used[0], error)
-            return act(None)
+        while (used := self._current()) is not None:
+            try:
+                return act(used.look)
+            except PartError as error:
+                self._leave_out(used, error)
+        return act(None)
 
     def told(self) -> dict[str, object]:
         """Return ``name`` of the part that is used, or None, and ``problems``: a sentence for each that is left out."""
         with self._lock:
             used = self._current()
-            return {"name": used[0] if used else None, "problems": list(self._problems)}
+            return {"name": used.name if used else None, "problems": list(self._problems)}
 
-    def _current(self) -> tuple[str, PictureAnalysis] | None:
-        if self._rest is None:
-            self._rest = iter(self.find())
-        while self._used is None and (part := next(self._rest, None)) is not None:
-            try:
-                self._used = part.name, _asked(_tried(part.make))
-                _LOG.info("Gloria looks at pictures with the analysis '%s'.", part.name)
-            except PartError as error:
-                self._leave_out(part.name, error)
-        return self._used
+    def _current(self) -> _Used | None:
+        with self._lock:
+            if self._rest is None:
+                self._rest = iter(self.find())
+            while self._used is None and (part := next(self._rest, None)) is not None:
+                try:
+                    self._used = _Used(part.name, self._asked(_tried(part.make)))
+                    _LOG.info("Gloria looks at pictures with the analysis '%s'.", part.name)
+                except PartError as error:
+                    self._tell(part.name, error)
+            return self._used
 
-    def _leave_out(self, name: str, error: PartError) -> None:
-        self._used = None
+    def _asked(self, answer: Answer) -> PictureAnalysis:
+        def look(picture: NDArray[np.uint8]) -> Seen:
+            with self._lock:
+                return seen_from(_tried(lambda: answer(picture)))
+
+        return look
+
+    def _leave_out(self, used: _Used, error: PartError) -> None:
+        """Use a part no longer, unless another thread met its failure first."""
+        with self._lock:
+            if self._used is used:
+                self._used = None
+                self._tell(used.name, error)
+
+    def _tell(self, name: str, error: PartError) -> None:
         problem = f"The picture analysis '{name}' is left out: {error}. Update or remove it, then start ComfyUI anew."
         self._problems.append(problem)
         _LOG.warning(problem, exc_info=error.__cause__)
-
-
-def _asked(answer: Answer) -> PictureAnalysis:
-    return lambda picture: seen_from(_tried(lambda: answer(picture)))
 
 
 def _tried(call: Callable[[], T]) -> T:

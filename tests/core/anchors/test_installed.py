@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -67,6 +70,36 @@ def test_what_fails_is_left_out_and_told_once(answer: Any, caplog: pytest.LogCap
     alone = InstalledAnalysis(lambda: [part("bad", answer)])
     assert alone.use(ask) is None
     assert alone.told()["name"] is None
+
+
+def test_threads_share_one_and_leave_it_out_once() -> None:
+    """Eight at once: made once, never asked twice at a time, its failure told once, and each goes on with the next."""
+    inside, made, most = [0], [0], [0]
+
+    def make() -> Callable[[Any], Any]:
+        made[0] += 1
+        time.sleep(0.02)
+        return look
+
+    def look(picture: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.005)
+        inside[0] -= 1
+        raise RuntimeError("out of memory")
+
+    installed = InstalledAnalysis(lambda: [Part("bad", make), part("good", {"yaw": 1})])
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda _: installed.use(ask), range(8))) == [Seen(yaw=1.0)] * 8
+    assert (made[0], most[0], len(installed.told()["problems"])) == (1, 1, 1)
+
+
+def test_with_none_nobody_waits() -> None:
+    """What is done without an analysis holds nothing up."""
+    installed = InstalledAnalysis(list)
+    with ThreadPoolExecutor(2) as threads:
+        both = Barrier(2, timeout=5)
+        assert list(threads.map(lambda _: installed.use(lambda analysis: both.wait() >= 0), range(2))) == [True, True]
 
 
 def test_our_own_mistakes_are_not_the_parts() -> None:
