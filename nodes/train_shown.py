@@ -1,7 +1,5 @@
 """What the nodes that show a training have in common: their outputs, and what the page keeps of them."""
 
-from typing import Any
-
 from .host.api import io, ui
 from .host.training import Followed, say, video_or_nothing
 
@@ -28,11 +26,10 @@ def job_outputs(file: str) -> list[io.Output]:
 
 
 def told(followed: Followed, node: type[io.ComfyNode]) -> io.NodeOutput:
-    """Return what a node gives that shows a training; the page keeps it, so that a reload shows it again."""
-    say(followed.report, str(node.hidden.unique_id))
-    shown: dict[str, Any] = ui.PreviewText(followed.report).as_dict()
-    previews = [ui.PreviewImage(image, cls=node).as_dict()["images"] for image in (followed.plot, followed.sheet)]
-    shown |= {"images": [entry for entries in previews for entry in entries], "gloria_training": [followed.view]}
+    """Return what a node gives that shows a training; its panel on the page shows the rest."""
+    if followed.file:  # how the finished file was checked stands nowhere else
+        say(followed.report, str(node.hidden.unique_id))
+    shown = ui.PreviewText(followed.report).as_dict() | {"gloria_training": [followed.view]}
     pictures = (followed.plot, followed.sheet)
     return io.NodeOutput(
         followed.job.name, followed.file, *pictures, followed.report, video_or_nothing(followed.film), ui=shown

@@ -38,7 +38,6 @@ EVENT = "gloria.training"
 _PAUSE_S = 0.5
 _TOLD_EVERY_S = 1.0
 _START_PATIENCE_S = 300.0
-_PREVIEW_PX = 512
 _log = logging.getLogger(__name__)
 
 
@@ -221,7 +220,7 @@ class _Watch:
         if not self._asked:
             self._tell()
             return
-        self._send(read_status(self.job))
+        self._send()
         raise InterruptProcessingException
 
     def _stop(self) -> None:
@@ -233,17 +232,14 @@ class _Watch:
         if status == self._told or now < self._next:
             return
         self._told, self._next = status, now + _TOLD_EVERY_S
-        self._send(status)
-        sheet = _open(self.job.path / status.samples[-1]) if status.samples else None
-        preview = ("JPEG", sheet, _PREVIEW_PX) if sheet is not None else None
+        self._send()
         total = max(1, status.total_steps)
-        self.bar.update_absolute(min(total, round(status.done * total)), total, preview)
+        self.bar.update_absolute(min(total, round(status.done * total)), total)
 
-    def _send(self, status: JobStatus) -> None:
+    def _send(self) -> None:
         server = PromptServer.instance
         view = job_view(self.job, Path(folder_paths.get_output_directory()))
         server.send_sync(EVENT, {"node": self.node_id, **view}, server.client_id)
-        say(status.told(), self.node_id)
 
 
 def _latest_sheet(job: Job, status: JobStatus) -> Image.Image:

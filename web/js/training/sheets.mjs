@@ -1,0 +1,87 @@
+// @ts-check
+/** The samples of a training: the latest on the node, all of them large. */
+
+import { element, on } from "../lib/dom.mjs";
+import { t } from "../lib/words.mjs";
+import { ask } from "../shared/dialog.mjs";
+
+/** @typedef {import("../lib/training_state.mjs").Training} Training */
+
+export class Sheets {
+  #shown = "";
+
+  /** @param {(path: string) => string} url makes an address of a path. */
+  constructor(url) {
+    this.url = url;
+    this.element = element("button", { type: "button", class: "gloria-sheet", hidden: true, title: t("Show it large, and step through all samples") });
+    on(this.element, "click", () => this.#open());
+    for (const type of ["pointerenter", "focus"]) on(this.element, type, () => this.#play());
+    for (const type of ["pointerleave", "blur"]) on(this.element, type, () => this.#rest());
+  }
+
+  /** @param {Training} training */
+  show(training) {
+    this.training = training;
+    const { name, samples, films } = training;
+    const number = samples.at(-1) ?? 0;
+    this.element.hidden = !number;
+    const shown = `${name} ${number} ${films.includes(number)}`;
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    if (number) this.element.replaceChildren(this.#picture(number), element("span", {}, this.#title(number)));
+  }
+
+  /** @param {number} number */
+  #title(number) {
+    return t("Sample {number} of {total}", { number, total: this.training?.samples.length ?? 0 });
+  }
+
+  /**
+   * Return a sample: its sheet, or its film with the sheet to begin with.
+   * @param {number} number
+   * @param {boolean} [is_playing]
+   */
+  #picture(number, is_playing = false) {
+    const { name, films } = /** @type {Training} */ (this.training);
+    const path = `/gloria/training/${encodeURIComponent(name)}`;
+    const [sheet, title] = [this.url(`${path}/samples/${number}`), this.#title(number)];
+    if (!films.includes(number)) return element("img", { src: sheet, alt: title, draggable: false });
+    const film = { src: this.url(`${path}/films/${number}`), poster: sheet, "aria-label": title };
+    return element("video", { ...film, loop: true, muted: true, playsInline: true, preload: "none", controls: is_playing, autoplay: is_playing });
+  }
+
+  /** Let the film move, where the sample has one. */
+  #play() {
+    // Refused where the pointer is gone again at once.
+    this.element.querySelector("video")?.play().catch(() => undefined);
+  }
+
+  #rest() {
+    this.element.querySelector("video")?.pause();
+  }
+
+  #open() {
+    const numbers = this.training?.samples ?? [];
+    let index = numbers.length - 1;
+    const place = element("div", { class: "gloria-large" });
+    const title = element("span", { role: "status" });
+    const [back, forth] = [[t("Earlier"), -1, "◂"], [t("Later"), 1, "▸"]].map(([label, way, sign]) => {
+      const button = element("button", { type: "button", "aria-label": String(label), title: String(label) }, String(sign));
+      on(button, "click", () => turn(Number(way)));
+      return button;
+    });
+    const turn = (/** @type {number} */ way) => {
+      index = Math.min(numbers.length - 1, Math.max(0, index + way));
+      place.replaceChildren(this.#picture(numbers[index], true));
+      title.textContent = this.#title(numbers[index]);
+      [back.disabled, forth.disabled] = [index === 0, index === numbers.length - 1];
+    };
+    const body = element("div", { class: "gloria-turn" }, back, title, forth);
+    turn(0);
+    ask(t("Samples of {name}", { name: this.training?.name ?? "" }), [body, place], [{ label: t("Close"), value: null }], () => {
+      const dialog = body.closest("dialog");
+      dialog?.classList.add("is-wide");
+      if (dialog) on(dialog, "keydown", ({ key }) => turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0));
+    });
+  }
+}
