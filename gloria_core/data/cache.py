@@ -332,13 +332,13 @@ def _keys_in(path: Path) -> Iterator[str]:
 
 
 def _keys_of(value: object) -> Iterator[str]:
-    """Yield what stands under ``key`` or ends in ``_key``, anywhere in parsed JSON."""
+    """Yield what stands under ``key``, or a name that ends in ``_key`` or ``_keys``, anywhere in parsed JSON."""
     if isinstance(value, list):
         for item in value:
             yield from _keys_of(item)
     elif isinstance(value, dict):
         for name, item in value.items():
-            if isinstance(item, str) and (name == "key" or name.endswith("_key")):
-                yield item
+            if name == "key" or name.endswith(("_key", "_keys")):
+                yield from [item] if isinstance(item, str) else item
             else:
                 yield from _keys_of(item)

@@ -271,3 +271,11 @@ def test_a_mask_is_brought_to_the_latents(tmp_path: Path, film: Write, encoder: 
     [piece] = found.prepared.clips[0].pieces
     kept = Cache(tmp_path.parent / "cache").get(piece.mask_key)["mask"].float()
     assert torch.equal(kept, torch.cat([torch.ones(2, 6), torch.zeros(6, 6)]))
+
+
+def test_tidying_keeps_all_that_was_prepared(nano_folder: Path, encoder: NanoEncoder) -> None:
+    manifest, _ = read_dataset(nano_folder)
+    cache = Cache(nano_folder.parent / "cache")
+    found = prepare(manifest, encoder, cache, SIZES, sample_prompts=("she smiles",))
+    assert cache.remove_unused() == 0
+    assert all(key in cache for key in found.prepared.sample_text_keys)
