@@ -24,12 +24,13 @@ from safetensors.torch import load_file
 
 from gloria_core.data.cache import Cache
 from gloria_core.data.prepared import read_prepared
+from gloria_core.media import probe
 from gloria_core.sampling.prompts import parse
 from launch.client import PromptError
 from launch.server import PACK_NAME
 from tests.core.data.footage import write_film
 from tests.host import tiny_encoders, tiny_files
-from tests.host.trainings import LORA
+from tests.host.trainings import LORA, lora, with_footage
 from tests.host.workflows import Prompt, changed, files_of, latents_of_run, mistakes, node_of, run_of, shipped, streams
 
 if TYPE_CHECKING:
@@ -343,3 +344,26 @@ def test_a_lora_of_an_image_to_video_file_is_trained_by_the_nodes(host: Host) ->
     [piece] = prepared.clips[0].pieces
     assert [opening.offset for opening in piece.openings] == [0, 1]
     assert cache.get(piece.seen_key)["rows"].shape == (257, 1280)
+
+
+@pytest.mark.slow
+def test_a_training_of_the_5b_shows_its_samples_through_the_vaes_own_file(host: Host, star: Path) -> None:
+    with_footage(host, star)
+    weights, vae = "wan2.2_ti2v_5B_fp16.safetensors", "wan2.2_vae.safetensors"
+    graph = lora(
+        "5b", weights=weights, steps=1, rank=1, layers="identity", frames=5, sample_every=1, sample_vae=vae,
+        more_settings="task.options.sample_steps = 1\ntask.options.sample_clips = 1",
+    )  # fmt: skip
+    umt5 = {"clip_name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "type": "wan", "device": "default"}
+    graph["1"] = {"class_type": "GloriaLoadDiT", "inputs": {"weights": weights, "attention": "as trained"}}
+    graph["4"] = {"class_type": "VAELoader", "inputs": {"vae_name": vae}}
+    graph["5"] = {"class_type": "CLIPLoader", "inputs": umt5}
+    graph["2"]["inputs"] |= {"clip": ["5", 0], "vae": ["4", 0], "resolution": "64x64", "longest_frames": 17}
+    entry = host.queue(graph)
+    assert entry["outputs"]["3"]["text"][0].startswith("5b: finished, step 1 of 1")
+    film = probe(host.base / "output" / "gloria_training" / "5b" / "samples" / "step-00000001.mp4")
+    assert (film.num_frames, film.has_audio) == (5, True)
+    assert film.width % 64 == 0, "two pictures of whole patches, side by side"
+    told = (host.base / "output" / "gloria_training" / "5b" / "config.toml").read_text(encoding="utf-8")
+    assert "sample_guidance = 5.0" in told
+    assert "sample_audio_guidance = 5.0" in told
