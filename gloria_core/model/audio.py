@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..config import MULTITALK_FIRST, AudioConfig, ModelConfig
 from ..errors import AudioError
 from ..protocols import Attention, Operations
+from .norm import layer_norm, turned_norm
 
 
 def make_audio_embedding(config: AudioConfig, ops: Operations, factory: dict[str, Any]) -> nn.Module:
@@ -169,14 +170,14 @@ class AudioAttention(nn.Module):
     def _queries(self, x: Tensor) -> Tensor:
         if self.config.queries == "shared":
             return x
-        q = self.q(self.norm(x) if self.config.own_norm else x)
-        return self.norm_q(q) if self.config.query_norm else q
+        q = self.q(layer_norm(self.norm, x) if self.config.own_norm else x)
+        return turned_norm(self.norm_q, q, self.heads) if self.config.query_norm else q
 
     def _attend(self, q: Tensor, tokens: Tensor, options: dict[str, Any]) -> Tensor:
         """Attend from (B*T, n, D) to (B*T, S, D_audio)."""
         k, v = self.kv(tokens).chunk(2, dim=-1) if self.config.fused else (self.k(tokens), self.v(tokens))
         if self.config.key_norm:
-            k = self.norm_k(k)
+            k = turned_norm(self.norm_k, k, self.heads)
 
         def attend(k: Tensor, v: Tensor) -> Tensor:
             return self.attention(q, k, v, self.heads, low_precision=False, transformer_options=options)

@@ -15,11 +15,15 @@ from ..protocols import Attention, Operations
 from .audio import AudioAttention
 from .bias import AttentionBias, attend_biased
 from .modulation import Modulation
-from .rope import Rope, rotate
+from .norm import layer_norm, scaled_norm, turned_norm
+from .rope import Rope
 from .table import make_table
 
 KV = tuple[Tensor, Tensor]
 """Keys (turned by their positions) and values, each (B, S, D)."""
+
+_MOST_PIECES = 8
+"""Into how many pieces of tokens training cuts the feed-forward network at most; none has fewer than D / 2 tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +67,8 @@ class SelfAttention(nn.Module):
         self, x: Tensor, table: Rope, foreign: list[KV], given: Conditions, kept: list[KV] | None = None
     ) -> Tensor:
         """Attend from x (B, L, D) to itself and to foreign keys and values; append x's own K and V to ``kept``."""
-        q = rotate(self.norm_q(self.q(x)), self.heads, table)
-        k = rotate(self.norm_k(self.k(x)), self.heads, table)
+        q = turned_norm(self.norm_q, self.q(x), self.heads, table)
+        k = turned_norm(self.norm_k, self.k(x), self.heads, table)
         v = self.v(x)
         if kept is not None:
             kept.append((k, v))
@@ -96,11 +100,11 @@ class CrossAttention(nn.Module):
 
         ``beside`` makes from the queries what joins text and image before the output projection (B, L, D).
         """
-        q = self.norm_q(self.q(x))
-        k, v = self.norm_k(self.k(given.text)), self.v(given.text)
+        q = turned_norm(self.norm_q, self.q(x), self.heads)
+        k, v = turned_norm(self.norm_k, self.k(given.text), self.heads), self.v(given.text)
         out = self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
         if given.image is not None:
-            k, v = self.norm_k_img(self.k_img(given.image)), self.v_img(given.image)
+            k, v = turned_norm(self.norm_k_img, self.k_img(given.image), self.heads), self.v_img(given.image)
             out = out + self.attention(q, k, v, self.heads, low_precision=False, transformer_options=given.options)
         if beside is not None:
             out = out + beside(q)
@@ -153,28 +157,39 @@ class Block(nn.Module):
         """
         own: list[KV] | None = [] if gives_kv else None
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = modulation.parts(self.modulation)
-        y = self.self_attn(modulation.scaled(self.norm1(x), shift_sa, scale_sa), table, foreign, given, own)
+        y = self.self_attn(scaled_norm(self.norm1, x, modulation, shift_sa, scale_sa), table, foreign, given, own)
         x = modulation.gated(x, y, gate_sa)
         del y  # a hidden vector for each token is much memory
         if given.text is not None:
             x = self._listen(x, given)
-        y = self.ffn(modulation.scaled(self.norm2(x), shift_ffn, scale_ffn))
+        y = self._feed(scaled_norm(self.norm2, x, modulation, shift_ffn, scale_ffn))
         x = modulation.gated(x, y, gate_ffn)
         return (x, *own[0]) if own else x
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """Run the feed-forward network, in training by pieces, so that its wide gradients live one piece at a time.
+
+        Weights that are trained, or brought to another type by autocast, would be held once for each piece.
+        """
+        weight = self.ffn[0].weight
+        pieces = 2 * x.shape[1] // x.shape[2] if torch.is_grad_enabled() else 1
+        if pieces <= 1 or weight.requires_grad or weight.dtype != x.dtype:
+            return self.ffn(x)
+        return torch.cat([self.ffn(piece) for piece in x.chunk(min(pieces, _MOST_PIECES), dim=1)], dim=1)
 
     def _listen(self, x: Tensor, given: Conditions) -> Tensor:
         """Add what the tokens hear of text and image, and of sound where the branch for it stands (``AudioConfig``)."""
         ears, audio = self.audio_attn, given.audio
         if ears is None or audio is None:
-            return x + self.cross_attn(self.norm3(x), given)[0]
+            return x + self.cross_attn(layer_norm(self.norm3, x), given)[0]
 
         def hear(tokens: Tensor) -> Tensor:
             return ears(tokens, audio, given.num_audio_tokens, given.options)
 
         if ears.config.placement == "sequential":
-            x = x + self.cross_attn(self.norm3(x), given)[0]
+            x = x + self.cross_attn(layer_norm(self.norm3, x), given)[0]
             return x + hear(x)
-        shares_queries, normed = ears.config.queries == "shared", self.norm3(x)
+        shares_queries, normed = ears.config.queries == "shared", layer_norm(self.norm3, x)
         if ears.config.output == "shared":
             return x + self.cross_attn(normed, given, lambda q: hear(q if shares_queries else normed))[0]
         heard, q = self.cross_attn(normed, given)
@@ -194,4 +209,4 @@ class Head(nn.Module):
     def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """Project tokens (B, L, D) to (B, L, pt*ph*pw*C); the modulation's n is 2."""
         shift, scale = modulation.parts(self.modulation)
-        return self.head(modulation.scaled(self.norm(x), shift, scale))
+        return self.head(scaled_norm(self.norm, x, modulation, shift, scale))

@@ -20,6 +20,7 @@ from .blocks import KV, Block, Conditions, Head, repeat_batch
 from .cache import AnchorCache
 from .embed import ClipEmbedding, anchor_input, pad_to_patch, sinusoid, unpatchify
 from .modulation import Modulation
+from .norm import computing_dtype
 from .precondition import best_guess, from_clean
 from .rope import Rope, rope
 
@@ -134,11 +135,11 @@ class GloriaDiT(nn.Module):
         if anchors is not None and len(anchors):
             self._check_anchors(anchors, batch)
         sequence = x if time_dim_concat is None else torch.cat([x, time_dim_concat.to(x)], dim=2)
-        sequence = pad_to_patch(sequence, self.patch_size)
+        sequence = pad_to_patch(sequence, self.patch_size).to(computing_dtype(x))
         given = Conditions(
             text=self.text_embedding(self._padded_text(context)),
-            image=self._embedded_images(clip_fea, batch, x.dtype),
-            audio=self._embedded_audio(audio, batch, frames, x.dtype),
+            image=self._embedded_images(clip_fea, batch, sequence.dtype),
+            audio=self._embedded_audio(audio, batch, frames, sequence.dtype),
             options=transformer_options or {},
         )
         steps = self._steps(timestep, frames, sequence.shape[2:], num_prefix, prefix_timestep)

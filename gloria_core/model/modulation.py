@@ -37,14 +37,28 @@ class Modulation:
         """Return x + y gate for tokens x and y (B, L, D) and a part of this modulation."""
         return self._by_run(torch.addcmul, (x, y), (gate,))
 
+    def scaled_alone(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Return x (1 + scale) for tokens x (B, L, D) and a part of this modulation."""
+        return self._by_run(torch.mul, (x,), (1 + scale,))
+
+    def summed(self, x: Tensor) -> Tensor:
+        """Return the sums (B, S, D) of tokens x (B, L, D) over the runs."""
+        groups = x.split([runs * length for runs, length in self.groups], dim=1)
+        return torch.cat([part.unflatten(1, group).sum(2) for part, group in zip(groups, self.groups, strict=True)], 1)
+
     def _by_run(self, combine: Callable[..., Tensor], tokens: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
         """Combine tokens (B, L, D) with values (B, S, D), each value meeting the tokens of its run."""
+        if len(self.groups) == 1:  # to split into one is to copy the gradient
+            return _combined(combine, self.groups[0], tokens, values)
         token_groups = zip(
             *(x.split([runs * length for runs, length in self.groups], dim=1) for x in tokens), strict=True
         )
         value_groups = zip(*(x.split([runs for runs, _ in self.groups], dim=1) for x in values), strict=True)
-        pieces = [
-            combine(*(x.unflatten(1, group) for x in here), *(x.unsqueeze(2) for x in theirs)).flatten(1, 2)
-            for group, here, theirs in zip(self.groups, token_groups, value_groups, strict=True)
-        ]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        groups = zip(self.groups, token_groups, value_groups, strict=True)
+        return torch.cat([_combined(combine, *group) for group in groups], dim=1)
+
+
+def _combined(
+    combine: Callable[..., Tensor], group: tuple[int, int], tokens: tuple[Tensor, ...], values: tuple[Tensor, ...]
+) -> Tensor:
+    return combine(*(x.unflatten(1, group) for x in tokens), *(x.unsqueeze(2) for x in values)).flatten(1, 2)

@@ -54,7 +54,8 @@ def rope(
 
 def rotate(x: Tensor, heads: int, table: Rope) -> Tensor:
     """Turn queries or keys (B, L, N*K) by their positions; pairs are neighbours (2i, 2i+1)."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (heads, -1, 2)))  # (B, L, N, K/2)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.view_as_complex(wide.unflatten(-1, (heads, -1, 2)))  # (B, L, N, K/2)
     turn = table.unsqueeze(-2)  # (L, 1, K/2) or (B, L, 1, K/2)
-    pairs = pairs * turn if x.dtype == torch.float32 else pairs.mul_(turn)  # a copy of x need not be kept
+    pairs = pairs * turn if wide is x else pairs.mul_(turn)  # a copy of x need not be kept
     return torch.view_as_real(pairs).flatten(2).to(x.dtype)

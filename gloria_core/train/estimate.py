@@ -112,6 +112,9 @@ def estimate(config: TrainConfig, model: ModelConfig, shape: ClipShape, speed: f
     dit = GloriaDiT(model, device="meta", dtype=torch.bfloat16 if bf16 else torch.float32, attention=counter)
     method.add_adapters(dit, config.method, 0)
     dit.to("meta")
+    for name, parameter in dit.named_parameters():
+        if method.is_adapter(name):  # as autocast brings them
+            parameter.data = parameter.data.to(dit.dtype)
     trained, _ = method.choose_trained({"dit": dit}, config.run, config.method)
     num_trained = sum(p.numel() for p in trained.values())
     weights, waiting = _weights(dit, config, bf16)
@@ -119,6 +122,9 @@ def estimate(config: TrainConfig, model: ModelConfig, shape: ClipShape, speed: f
     kept_small = replace(config.memory, swap_blocks=0, checkpointing=_plain(config.memory))
     place(dit, kept_small, torch.device("meta"), torch.bfloat16 if bf16 else torch.float32)
     peak, flops = _step(dit, shape, model, counter)
+    frozen = sum(p.numel() for p in dit.parameters() if not p.requires_grad)
+    if bf16 and config.memory.base == "as is" and _held(config) == "fp32" and not config.memory.swap_blocks:
+        peak += 2 * (frozen if config.memory.checkpointing == "off" else block)  # copies in the computing type
     if config.memory.swap_blocks:
         brought = 1 if config.memory.base == "as is" else 0  # else it was counted among what the step makes
         peak += (1 + brought) * block * (2 if bf16 else 4)  # the block that comes, and the one that works
@@ -179,11 +185,15 @@ def _weights(dit: nn.Module, config: TrainConfig, bf16: bool) -> tuple[int, int]
 
 def _stored_bytes(parameter: Tensor, config: TrainConfig, *, in_block: bool, bf16: bool) -> int:
     if not in_block or config.memory.base == "as is":
-        held = config.task.options.get("weights_dtype", "fp32")
-        return parameter.numel() * (2 if held == "bf16" else 4)
+        return parameter.numel() * (2 if _held(config) == "bf16" else 4)
     if config.memory.base == "fp8" and parameter.ndim == 2:
         return parameter.numel() + 4 * parameter.shape[0]
     return 2 * parameter.numel()
+
+
+def _held(config: TrainConfig) -> str:
+    held: str = config.task.options.get("weights_dtype", "fp32")
+    return held
 
 
 def _plain(memory: MemoryConfig) -> str:
@@ -194,14 +204,14 @@ def _remembered(kind: str) -> float:
     return _OPTIMIZER.get(kind, 2.0 if "8bit" in kind else 8.0)
 
 
-def _step(dit: nn.Module, shape: ClipShape, model: ModelConfig, attention: "_FusedAttention") -> tuple[int, int]:
+def _step(dit: GloriaDiT, shape: ClipShape, model: ModelConfig, attention: "_FusedAttention") -> tuple[int, int]:
     """Run a step without numbers; return the most bytes that it holds beside weights and gradients, and its FLOPs.
 
     Each is counted in a run of its own: torch's counter of FLOPs holds tensors back.
     """
-    batch = _batch(shape, model, next(dit.parameters()).dtype)
+    batch = _batch(shape, model, dit.dtype)
     keep = torch.ones(shape.batch_size, dtype=torch.bool, device="meta")
-    sigma = torch.empty(shape.batch_size, device="meta")
+    sigma = torch.empty(shape.batch_size, device="meta", dtype=dit.dtype)
     drawn = Draw(sigma, torch.empty_like(batch.latents), keep, keep)
     for parameter in dit.parameters():
         if parameter.requires_grad:

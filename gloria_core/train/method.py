@@ -104,6 +104,13 @@ def add_adapters(dit: nn.Module, method: MethodConfig, seed: int) -> None:
             parameter.data = parameter.data.float()
 
 
+def share_inputs(dit: nn.Module) -> None:
+    """Leave it to autocast to bring what adapters are given to their type: peft would make each its own copy of it."""
+    layers: list[Any] = [module for module in dit.modules() if hasattr(module, "cast_input_dtype_enabled")]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+
+
 def _peft_config(peft: Any, method: MethodConfig, layers: list[str]) -> Any:  # noqa: ANN401 - an optional package's
     if method.kind == "lora":
         return peft.LoraConfig(

@@ -94,7 +94,7 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:  # what getrusage says begins with the most that the parent process has ever had
         with open("/proc/self/status", encoding="ascii") as file:
-            return next(float(line.split()[1]) / 1e3 for line in file if line.startswith("VmHWM"))
+            return next(float(line.split()[1]) * 1024 / 1e6 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return _most_resident_mb()
 
@@ -104,7 +104,7 @@ def _most_resident_mb() -> float:
         return 0.0
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 class StopSignal:

@@ -65,9 +65,13 @@ def new_state(task: TrainingTask, config: TrainConfig, world: World) -> TrainSta
     base = method.fingerprint(frozen) if config.method.kind != "full" else ""
     if saved is not None and saved.is_adapter and saved.base != base:
         raise CheckpointError(OTHER_BASE.format(path=saved.path))
+    del frozen  # may be stored anew in fewer bits, and would stay beside that
+    compute = computing(config.run, device)
+    if compute != torch.float32:
+        method.share_inputs(modules["dit"])
     for key, module in modules.items():
         if key == "dit":
-            memory.place(module, config.memory, device, computing(config.run, device))
+            memory.place(module, config.memory, device, compute)
         else:
             module.to(device)
         module.train()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -50,7 +51,11 @@ def theirs() -> WanTransformer3DModel:
 def ours(checkpointing: str) -> tuple[nn.Module, nn.Module]:
     """Return our network and diffusers', of the same weights, with the same fresh adapters on self-attention."""
     network, other = GloriaDiT(CONFIG), theirs()
-    initialise(network, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    initialise(network, generator)
+    with torch.no_grad():
+        for parameter in network.parameters():  # a silent head would make all gradients zero
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
     state = {}
     for name, tensor in network.state_dict().items():
         module, _, leaf = name.rpartition(".")
@@ -69,8 +74,18 @@ def ours(checkpointing: str) -> tuple[nn.Module, nn.Module]:
     return network.train(), other.train()
 
 
-def steps(checkpointing: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor], nn.Module, nn.Module]:
-    """Return one training step of each."""
+class Pair(NamedTuple):
+    """One training step of each network, and what it is given."""
+
+    our_step: Callable[[], Tensor]
+    their_step: Callable[[], Tensor]
+    network: nn.Module
+    other: nn.Module
+    given: list[Tensor]
+
+
+def steps(checkpointing: str) -> Pair:
+    """Return the steps of one setting, whose gradients exist."""
     network, other = ours(checkpointing)
     generator = torch.Generator().manual_seed(1)
     clean, noise = torch.randn(LATENTS, generator=generator), torch.randn(LATENTS, generator=generator)
@@ -89,7 +104,7 @@ def steps(checkpointing: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor
         loss.backward()
         return loss.detach()
 
-    return our_step, their_step, network, other
+    return Pair(our_step, their_step, network, other, [clean, noise, text, sigma])
 
 
 def cpu_s(step: Callable[[], Tensor]) -> float:
@@ -99,35 +114,46 @@ def cpu_s(step: Callable[[], Tensor]) -> float:
     return time.process_time() - began
 
 
-def alive(step: Callable[[], Tensor], network: nn.Module) -> int:
-    """Return the most bytes alive in a step, beside weights and gradients."""
-    live = LiveBytes(
-        [*network.parameters(), *network.buffers(), *(p.grad for p in network.parameters() if p.grad is not None)]
-    )
+def alive(step: Callable[[], Tensor], network: nn.Module, given: list[Tensor]) -> int:
+    """Return the most bytes alive in a step, beside weights, gradients and what the step is given."""
+    gradients = (p.grad for p in network.parameters() if p.grad is not None)
+    live = LiveBytes([*network.parameters(), *network.buffers(), *gradients, *given])
     with live:
         step()
     return live.peak
 
 
-def compare(checkpointing: str, rounds: int) -> dict[str, float]:
-    """Return the ratios of one setting."""
-    our_step, their_step, network, other = steps(checkpointing)
-    difference = abs(float(our_step()) - float(their_step()))
-    our_times, their_times = [], []
-    for _ in range(rounds):
-        our_times.append(cpu_s(our_step))
-        their_times.append(cpu_s(their_step))
-    half = rounds // 2
-    our_bytes, their_bytes = alive(our_step, network), alive(their_step, other)
+def compare_bytes(pair: Pair) -> dict[str, float]:
+    """Return the most bytes alive in a step of each, gradients being there, and their ratio."""
+    difference = abs(float(pair.our_step()) - float(pair.their_step()))
+    ours, theirs = alive(pair.our_step, pair.network, pair.given), alive(pair.their_step, pair.other, pair.given)
     return {
         "loss_difference": difference,
-        "cpu_s_ours": statistics.median(our_times),
-        "cpu_s_theirs": statistics.median(their_times),
-        "cpu_ours_over_theirs": statistics.median(our_times) / statistics.median(their_times),
-        "cpu_theirs_over_itself": statistics.median(their_times[:half]) / statistics.median(their_times[half:]),
-        "bytes_ours": our_bytes,
-        "bytes_theirs": their_bytes,
-        "bytes_ours_over_theirs": our_bytes / their_bytes,
+        "bytes_ours": ours,
+        "bytes_theirs": theirs,
+        "bytes_ours_over_theirs": ours / theirs,
+    }
+
+
+def compare(checkpointing: str, rounds: int) -> dict[str, float]:
+    """Return the ratios of one setting; those of times are medians of the rounds' ratios."""
+    pair = steps(checkpointing)
+    found = compare_bytes(pair)
+    ours, theirs, again = [], [], []
+    for turn in range(rounds):
+        for times, step in ((ours, pair.our_step), (theirs, pair.their_step), (again, pair.their_step))[
+            :: -1 if turn % 2 else 1
+        ]:
+            times.append(cpu_s(step))
+
+    def ratio(some: list[float], others: list[float]) -> float:
+        return statistics.median(a / b for a, b in zip(some, others, strict=True))
+
+    return found | {
+        "cpu_s_ours": statistics.median(ours),
+        "cpu_s_theirs": statistics.median(theirs),
+        "cpu_ours_over_theirs": ratio(ours, theirs),
+        "cpu_theirs_over_itself": ratio(again, theirs),
     }
 
 

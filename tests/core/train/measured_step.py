@@ -58,7 +58,7 @@ def main(mode: str, case: str) -> None:
     network = GloriaDiT(model(mode))
     initialise(network, torch.Generator().manual_seed(0))
     method.add_adapters(network, chosen, 0)
-    trained, _ = method.choose_trained({"dit": network}, RunConfig(total_steps=1), chosen)
+    trained = method.choose_trained({"dit": network}, RunConfig(total_steps=1), chosen)[0]  # none else is held here
     place(network, saving, torch.device("cpu"), torch.float32)
     optimizers, ema = optim.make_optimizers(trained, OptimConfig()), optim.Ema(trained, 0.9)
     gradients = optim.Gradients(trained.values())

@@ -32,7 +32,7 @@ ENVIRONMENT = {
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from Linux's /proc")
 @pytest.mark.parametrize(
     ("mode", "case"),
-    [*(("joint", case) for case in CASES if "fp8" not in case), ("cached", "full"), ("cached", "lora, checkpointed")],
+    [*(("joint", case) for case in CASES), ("cached", "full"), ("cached", "lora, checkpointed")],
 )
 def test_the_memory_is_within_15_percent_of_what_is_measured(make_config: MakeConfig, mode: str, case: str) -> None:
     chosen, saving = CASES[case]
