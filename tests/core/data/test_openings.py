@@ -20,6 +20,7 @@ from gloria_core.data.prepare import PreparedDataset, prepare
 from gloria_core.data.shots import Shot, read_shots
 from gloria_core.data.task import FootageTask
 from gloria_core.errors import ConfigError, DatasetError
+from gloria_core.media import num_frames_in
 from gloria_core.model import GloriaDiT, initialise
 from gloria_core.nano.encoders import NanoEncoder
 from gloria_core.sampling.known import known_mask, known_video
@@ -194,6 +195,19 @@ def test_a_video_begins_with_its_first_picture_and_what_clip_sees_in_it(nano_fol
     assert torch.allclose(batch.clip_fea[0], NanoPictures(NanoEncoder(), "").encode_seen(picture[0]), atol=1e-3)
     without = replace(batch, clip_fea=None)
     assert not torch.allclose(loss(trained, batch), loss(trained, without)), "the network looks at it"
+
+
+@pytest.mark.parametrize("prefix", ["given", "held"])
+def test_samples_begin_with_the_first_picture(nano_folder: Path, tmp_path: Path, prefix: str) -> None:
+    prepared(nano_folder, Seeing())
+    options = {"decoder": "gloria_core.nano.codec:load_codec", "sample_steps": 1, "sample_clips": 1}
+    trained = task(nano_folder, options, prefix=prefix)
+    [(window, batch)] = trained._sampled()
+    assert (window.offset, batch.num_prefix) == (0, 1 if prefix == "held" else 0)
+    assert batch.image is not None
+    assert torch.equal(batch.image[0, :4, :, 0, 0], known_mask(9, 1))
+    trained.sample_sheet({"dit": trained.modules()["dit"].eval()}, 0, tmp_path / "a.png")
+    assert num_frames_in(tmp_path / "a.mp4") == 33
 
 
 def test_where_nothing_is_known_nothing_is_shown(nano_folder: Path) -> None:

@@ -33,6 +33,7 @@ from gloria_core.nano.encoders import NanoEncoder
 from gloria_core.nano.task import NanoTask
 from gloria_core.sampling.guidance import Guidance
 from gloria_core.train.config import from_table
+from gloria_core.train.live_bytes import LiveBytes
 from gloria_core.train.loop import train
 from gloria_core.train.state import latest_checkpoint, load_checkpoint
 from tests.core.data.conftest import SIZES
@@ -244,6 +245,15 @@ def test_a_sampled_training_is_bit_for_bit_the_same(ready: dict[str, Any], tmp_p
     told = [event["path"] for event in read_events(watched / "events.jsonl", "sample")]
     assert told == [f"samples/step-{step:08d}.png" for step in (1, 2, 3)]
     assert len(list((watched / "samples").glob("*.mp4"))) == 3
+
+
+def test_samples_hold_no_second_copy_of_the_weights(ready: dict[str, Any], tmp_path: Path) -> None:
+    task = FootageTask(**ready)
+    dit = task.modules()["dit"].eval()
+    weights = sum(parameter.nbytes for parameter in dit.parameters())
+    with torch.no_grad(), LiveBytes([*dit.parameters(), *dit.buffers()]) as live:
+        task.sample_sheet({"dit": dit}, 0, tmp_path / "a.png")
+    assert live.peak < weights
 
 
 def test_clips_of_other_sizes_fit_into_one_film(tmp_path: Path) -> None:
