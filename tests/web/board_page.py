@@ -26,6 +26,11 @@ VIEW = """([left, top]) => { // put the canvas where a person would
     [ds.scale, ds.offset[0], ds.offset[1]] = [1, left, top];
     app.canvas.setDirty(true, true);
 }"""
+BRING = """([x, y, scale]) => {
+    const { ds } = app.canvas;
+    [ds.scale, ds.offset[0], ds.offset[1]] = [scale, ds.offset[0] + x, ds.offset[1] + y];
+    app.canvas.setDirty(true, true);
+}"""
 DROP = """([files, selector, index, kind]) => { // what the browser tells a page about real files
     const transfer = new DataTransfer();
     for (const { name, type, data } of files)
@@ -114,6 +119,16 @@ class BoardPage:
     def look(self, left: float = 240, top: float = 110) -> BoardPage:
         self.page.evaluate(VIEW, [left, top])
         self.page.wait_for_timeout(SETTLE_MS)
+        return self
+
+    def bring(self, left: float, top: float, scale: float) -> BoardPage:
+        """Move the canvas until the first board's corner is here, wherever the page laid its node."""
+        for shift in (False, True):
+            box = self.page.locator(".gloria-board").first.bounding_box()
+            assert box is not None
+            by = [(left - box["x"]) / scale, (top - box["y"]) / scale] if shift else [0, 0]
+            self.page.evaluate(BRING, [*by, scale])
+            self.page.wait_for_timeout(SETTLE_MS)
         return self
 
     def slot(self, name: str, board: int = 0) -> Locator:

@@ -13,7 +13,7 @@ import av
 import pytest
 from PIL import Image
 
-from tests.web.board_page import board_json, picture
+from tests.web.board_page import board_json, picture, workflow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Route
@@ -33,8 +33,8 @@ TYPES = "app.graph._nodes.map(node => node.type)"
 PLACES = "app.graph._nodes.map(node => [...node.pos])"
 RUN = """async ([file]) => {
     const [load, save] = ["LoadImage", "SaveImage"].map(type => LiteGraph.createNode(type));
+    [load.pos, save.pos] = [[0, 900], [400, 900]];
     [load, save].forEach(node => app.graph.add(node));
-    [load.pos, save.pos] = [[0, 760], [400, 760]];
     load.widgets.find(widget => widget.name === "image").value = file;
     load.connect(0, save, 0);
     const ended = new Promise(done => {
@@ -198,8 +198,10 @@ def test_a_copied_picture_is_pasted(board: BoardPage) -> None:
 def test_a_picture_is_dragged_to_another_board(board: BoardPage, nano: dict[str, str], tmp_path: Path) -> None:
     lifted = {"image": nano["global"], "crop": [0, 0, 0.5, 1]}
     board.open(board_json({"global": lifted}, name="A"), board_json({"views.back": nano["views.back"]}, name="B"))
-    board.page.evaluate("() => { app.graph._nodes[1].pos = [660, 0]; app.canvas.setDirty(true, true); }")
-    board.look(40)
+    made = workflow(board.text(0), board.text(1))
+    made["nodes"][1]["pos"] = [680, 0]
+    board.stage.shown.open_workflow(made)
+    board.bring(80, 350, 0.8)
     before, places = board.state(0), board.page.evaluate(PLACES)
     board.slot("global").drag_to(board.slot("views.left", 1))
     board.wait("s.views?.left", board=1)
@@ -226,7 +228,7 @@ def _on_the_page(board: BoardPage, output: dict[str, Any]) -> Locator:
 
 def test_a_result_is_dragged_from_the_page(board: BoardPage, nano: dict[str, str], tmp_path: Path) -> None:
     board.open(board_json({}, name="Result"))
-    board.look(500)
+    board.bring(500, 350, 0.8)
     output = board.page.evaluate(RUN, [nano["views.front"]])
     shown = _on_the_page(board, output)
     try:
