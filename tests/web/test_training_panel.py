@@ -62,6 +62,10 @@ SHOW = """type => { // the node's end, where the panel is, into view
     view.offset[1] = 900 - node.pos[1] - node.size[1];
     app.canvas.setDirty(true, true);
 }"""
+KEEP = """() => { // the page keeps what is open when somebody has changed it
+    const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+    (tracker.captureCanvasState ?? tracker.checkState).call(tracker);
+}"""
 QUEUE = """async () => {
     const ended = new Promise(done => {
         for (const [type, how] of [["execution_success", "success"], ["execution_error", "error"]])
@@ -108,10 +112,10 @@ def example() -> dict[str, Any]:
     return workflow
 
 
-def opened(shown: ComfyPage, workflow: dict[str, Any] | None = None, **inputs: Any) -> Page:
+def opened(shown: ComfyPage, **inputs: Any) -> Page:
     page = shown.page
     page.evaluate(FIND)
-    shown.open_workflow(workflow or example())
+    shown.open_workflow(example())
     for name, value in inputs.items():
         page.evaluate(TYPE, [TRAIN, name, value])
     show(page)
@@ -129,10 +133,16 @@ def move(page: Page, by: int) -> None:
 
 
 def reloaded(shown: ComfyPage) -> Page:
-    saved = shown.page.evaluate("app.graph.serialize()")
-    shown.page.reload()
-    shown.page.wait_for_function("() => window.app?.extensionManager?.workflow?.activeWorkflow", timeout=90_000)
-    return opened(shown, saved)
+    """Reload the page, which opens again what was open."""
+    page = shown.page
+    page.evaluate(KEEP)
+    page.wait_for_timeout(1500)
+    count = page.evaluate("app.graph._nodes.length")
+    page.reload()
+    page.wait_for_function("count => window.app?.graph?._nodes.length === count", arg=count, timeout=90_000)
+    page.evaluate(FIND)
+    show(page)
+    return page
 
 
 def wait_for_state(page: Page, state: str) -> None:
@@ -253,9 +263,8 @@ def test_a_finished_training_and_one_that_watches_it(comfy_page: ComfyPage, job:
     page.locator(".gloria-sheet:visible").first.click()
     dialog = page.get_by_role("dialog")
     dialog.wait_for()
-    page.wait_for_function(
-        "() => { const one = document.querySelector('.gloria-large > *'); return one.naturalWidth || one.readyState; }"
-    )
+    page.wait_for_function("() => document.querySelector('.gloria-large img').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.gloria-large video').readyState > 0")
     page.screenshot(path=str(tmp_path / "samples.png"))
     page.keyboard.press("Escape")
     assert dialog.count() == 0

@@ -28,7 +28,10 @@ export class Sheets {
     const shown = `${name} ${number} ${films.includes(number)}`;
     if (shown === this.#shown) return;
     this.#shown = shown;
-    if (number) this.element.replaceChildren(this.#picture(number), element("span", {}, this.#title(number)));
+    if (!number) return;
+    const sheet = this.#sheet(number);
+    const film = this.#film(number, { preload: "none", poster: sheet.src });
+    this.element.replaceChildren(film ?? sheet, element("span", {}, this.#title(number)));
   }
 
   /** @param {number} number */
@@ -36,18 +39,28 @@ export class Sheets {
     return t("Sample {number} of {total}", { number, total: this.training?.samples.length ?? 0 });
   }
 
+  /** @param {number} number */
+  #sheet(number) {
+    return element("img", { src: this.url(this.#path("samples", number)), alt: this.#title(number), draggable: false });
+  }
+
   /**
-   * Return a sample: its sheet, or its film with the sheet to begin with.
+   * Return the film of a sample; null where it has none.
    * @param {number} number
-   * @param {boolean} [is_playing]
+   * @param {Record<string, any>} props
    */
-  #picture(number, is_playing = false) {
-    const { name, films } = /** @type {Training} */ (this.training);
-    const path = `/gloria/training/${encodeURIComponent(name)}`;
-    const [sheet, title] = [this.url(`${path}/samples/${number}`), this.#title(number)];
-    if (!films.includes(number)) return element("img", { src: sheet, alt: title, draggable: false });
-    const film = { src: this.url(`${path}/films/${number}`), poster: sheet, "aria-label": title };
-    return element("video", { ...film, loop: true, muted: true, playsInline: true, preload: "none", controls: is_playing, autoplay: is_playing });
+  #film(number, props) {
+    if (!this.training?.films.includes(number)) return null;
+    const film = { src: this.url(this.#path("films", number)), "aria-label": this.#title(number), playsInline: true };
+    return element("video", { ...film, loop: true, muted: true, ...props });
+  }
+
+  /**
+   * @param {"samples" | "films"} kind
+   * @param {number} number
+   */
+  #path(kind, number) {
+    return `/gloria/training/${encodeURIComponent(this.training?.name ?? "")}/${kind}/${number}`;
   }
 
   /** Let the film move, where the sample has one. */
@@ -72,7 +85,8 @@ export class Sheets {
     });
     const turn = (/** @type {number} */ way) => {
       index = Math.min(numbers.length - 1, Math.max(0, index + way));
-      place.replaceChildren(this.#picture(numbers[index], true));
+      const film = this.#film(numbers[index], { controls: true, autoplay: true });
+      place.replaceChildren(this.#sheet(numbers[index]), ...(film ? [film] : []));
       title.textContent = this.#title(numbers[index]);
       [back.disabled, forth.disabled] = [index === 0, index === numbers.length - 1];
     };

@@ -57,6 +57,7 @@ export class TrainingView {
     this.element = element("div", { class: "gloria-training", role: "group", "aria-label": t("Training") }, this.body);
     keepPointer(this.element);
     on(this.lines, "wheel", (event) => event.stopPropagation());
+    on(this.details, "toggle", () => (this.lines.scrollTop = this.lines.scrollHeight));
     new ResizeObserver(() => this.#measure()).observe(this.body);
     this.show(this.training);
   }
