@@ -242,8 +242,8 @@ class FillAnchors(io.ComfyNode):
             display_name="Gloria Fill Anchors",
             category=_CATEGORY,
             description="Takes a turnaround sheet, a batch of pictures or a video apart and says which picture is for "
-            "which slot. Pictures go by what they show where a picture analysis is installed, otherwise by their order; "
-            "look at the preview and name the slots where it is wrong.",
+            "which slot. Pictures go by what they show where a picture analysis is installed, otherwise by their "
+            "order; look at the preview and name the slots where it is wrong.",
             inputs=[
                 io.Image.Input(
                     "images",

@@ -6,6 +6,7 @@ from .host.api import io, ui
 from .host.dataset import HostEncoder, check_dataset, fingerprint, prepare_dataset, sizes_for
 from .host.encoders import FileEncoder, encoder_files
 from .host.paths import dataset_names
+from .host.training import say
 from .sockets import GloriaDataset
 
 _CATEGORY = "Gloria/training"
@@ -117,6 +118,7 @@ class CheckDataset(io.ComfyNode):
             decode=play_to_the_end,
             node_id=str(cls.hidden.unique_id),
         )
+        say(report.text, str(cls.hidden.unique_id))
         shown = {**ui.PreviewImage(sheet, cls=cls).as_dict(), **ui.PreviewText(report.text).as_dict()}
         return io.NodeOutput(report.text, sheet, report.num_stopping, ui=shown)
 
@@ -235,4 +237,5 @@ class PrepareDataset(io.ComfyNode):
         sizes = sizes_for(model, resolution, fps, longest_frames, shortest_frames)
         encoder = HostEncoder(model, vae, clip, audio_encoder, clip_vision)
         dataset, report = prepare_dataset(footage, encoder, sizes, str(cls.hidden.unique_id), sample_prompts)
+        say(report, str(cls.hidden.unique_id))
         return io.NodeOutput(dataset, report, ui=ui.PreviewText(report))
