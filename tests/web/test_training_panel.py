@@ -260,6 +260,8 @@ def test_a_finished_training_and_one_that_watches_it(comfy_page: ComfyPage, job:
         page = reloaded(comfy_page)
     assert "training_panel" not in json.dumps(comfy_page.prompt())
     page.wait_for_function("() => state('GloriaTrainLoRA') === 'finished'")
+    page.wait_for_function("() => !part('sheet').hidden")
+    show(page)
     page.locator(".gloria-sheet:visible").first.click()
     dialog = page.get_by_role("dialog")
     dialog.wait_for()

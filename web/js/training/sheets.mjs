@@ -95,7 +95,7 @@ export class Sheets {
     ask(t("Samples of {name}", { name: this.training?.name ?? "" }), [body, place], [{ label: t("Close"), value: null }], () => {
       const dialog = body.closest("dialog");
       dialog?.classList.add("is-wide");
-      if (dialog) on(dialog, "keydown", ({ key }) => turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0));
+      if (dialog) on(dialog, "keydown", ({ key, target }) => target instanceof HTMLVideoElement || turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0));
     });
   }
 }

@@ -70,14 +70,15 @@ export class Trainings extends Panels {
    * @param {TrainingView[]} [views]
    */
   async fill(views = this.all()) {
-    requestAnimationFrame(() => this.replaceOld());
     if (!views.length) return;
+    requestAnimationFrame(() => this.replaceOld());
     for (const view of views) view.wanted = this.#wanted(view);
     const wanted = new Set(views.map((view) => view.wanted).filter((name) => name !== null));
     const found = await Promise.all([...wanted].map((name) => this.#find(name)));
     const jobs = new Map([...wanted].map((name, index) => [name, found[index]]));
     for (const view of views) {
       const job = view.wanted !== null && view.wanted === this.#wanted(view) ? jobs.get(view.wanted) : undefined;
+      if (job !== undefined) view.told_s = performance.now() / 1000;
       if (job === "") view.show(none());
       else if (job !== undefined && job !== view.training.name) view.show(told(view.training, { name: job }));
     }

@@ -24,6 +24,8 @@ export class TrainingView {
   is_seen = false;
   /** When something was last told of it, on the page's clock. */
   told_s = 0;
+  /** Height that the node was given for it. */
+  fitted = EMPTY_PX;
   #frame = 0;
   #height = EMPTY_PX;
   #refusal = "";
