@@ -3,12 +3,17 @@
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import MediaError
+
+_MOST_LOGS, _COMPARED = 8, 256
+_logs: dict[Path, "_Log"] = {}
+_lock = threading.Lock()
 
 
 class EventLog:
@@ -38,12 +43,43 @@ class EventLog:
 
 
 def read_events(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """Return the events of a run, or those of one kind; a line that was cut off, as a process died, is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [item for item in _readable(lines) if event in (None, item["event"])]
+    """Return the events of a run, or those of one kind; a line that was cut off, as a process died, is left out.
+
+    Of a file that is asked for again only what was added is read. The events are shared: they are not to be changed.
+    """
+    if not path.exists():
+        return []
+    with _lock:
+        log = _logs.pop(path, None) or _Log(path)
+        log.go_on()
+        _logs[path] = log  # the last one used comes last
+        while len(_logs) > _MOST_LOGS:
+            del _logs[next(iter(_logs))]
+        return [item for item in log.events if event in (None, item["event"])]
 
 
-def _readable(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+class _Log:
+    """What is known of a file of events: it grows, unless somebody puts another in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.events = path, list[dict[str, Any]]()
+        self._place, self._last = 0, b""
+
+    def go_on(self) -> None:
+        """Read the lines that were added."""
+        with self.path.open("rb") as file:
+            file.seek(self._place - len(self._last))
+            if file.read(len(self._last)) != self._last:  # another file
+                self.events, self._place, self._last = [], 0, b""
+                file.seek(0)
+            *lines, _ = file.read().split(b"\n")
+        if lines:
+            self.events += _readable(lines)
+            self._place += sum(len(line) + 1 for line in lines)
+            self._last = lines[-1][-_COMPARED:] + b"\n"
+
+
+def _readable(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             item = json.loads(line)
