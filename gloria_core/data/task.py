@@ -90,6 +90,11 @@ class FootageTask:
         held = held_out_ids(clips, options.held_out, named)
         lengths = _lengths(options, self.config)
         kept, out = ([clip for clip in clips if (clip.id in held) == is_out] for is_out in (False, True))
+        if self.num_lost and not kept:
+            raise DatasetError(
+                f"What was prepared is missing or damaged in the cache {options.cache}, {self.num_lost} things so far, "
+                "and no clip is left: prepare the dataset again (what is whole is not encoded again)."
+            )
         self._sampler = Sampler(kept, lengths, options, self._pool)
         self._held = Sampler(out, lengths, options, self._pool) if out else None
         if self._sampler.too_short:

@@ -131,6 +131,14 @@ def test_stages_show_what_the_paper_shows(ready: dict[str, Any]) -> None:
     assert all(len({a.role for a in batch.anchors or ()}) == 3 for batch in both)
 
 
+def test_a_cache_whose_shards_are_gone_is_to_be_prepared_again(ready: dict[str, Any]) -> None:
+    task = FootageTask(**ready, memory_mb=0)
+    for path in (Path(ready["cache"]) / "shards").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"no clip is left: prepare the dataset again"):
+        task.batch(0, 0, 1)
+
+
 def test_a_damaged_entry_in_the_middle_is_left_out_counted_and_named(
     ready: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
