@@ -117,7 +117,8 @@ class _TurnedNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's
         x, weight, table = ctx.saved_tensors
         wide = torch.promote_types(x.dtype, torch.float32)
-        grad = grad if table is None else rotate(grad, ctx.heads, table.conj())  # a rotation's inverse turns back
+        if table is not None:  # its inverse turns back; attention may give gradients in any layout
+            grad = rotate(grad.contiguous(), ctx.heads, table.conj())
         grad, exact = grad.to(wide), x.to(wide)
         inverse = exact.square().mean(-1, keepdim=True).add_(ctx.eps).rsqrt_()
         normed = exact * inverse

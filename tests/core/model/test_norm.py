@@ -54,6 +54,18 @@ def test_gradients_of_a_turned_norm(table: str) -> None:
     assert torch.autograd.gradcheck(turned, (draw(2, 6, DIM), draw(DIM, seed=5)))
 
 
+@pytest.mark.parametrize("table", ["none", "one", "a row"])
+def test_gradients_may_come_in_any_layout(table: str) -> None:
+    """That of a sum is one number, and the keys' comes transposed out of a plain product."""
+    x, norm, turns = draw(2, 6, DIM, dtype=torch.float32), rms(torch.float32), tables()[table]
+    made = turned_norm(norm, x, HEADS, turns)
+    gradients = [made.detach().mT.contiguous().mT, torch.ones(1).expand_as(made)]
+    for gradient in gradients:
+        [found] = torch.autograd.grad(made, x, gradient, retain_graph=True)
+        [expected] = torch.autograd.grad(made, x, gradient.contiguous(), retain_graph=True)
+        torch.testing.assert_close(found, expected)
+
+
 class _Turned(nn.Module):
     def __init__(self, norm: nn.Module, table: Tensor | None) -> None:
         super().__init__()
