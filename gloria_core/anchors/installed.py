@@ -156,7 +156,7 @@ class InstalledAnalysis:
     def _asked(self, answer: Answer) -> PictureAnalysis:
         def look(picture: NDArray[np.uint8]) -> Seen:
             with self._lock:
-                return seen_from(_tried(lambda: answer(picture)))
+                return _tried(lambda: seen_from(answer(picture)))
 
         return look
 
@@ -174,8 +174,10 @@ class InstalledAnalysis:
 
 
 def _tried(call: Callable[[], T]) -> T:
-    """Call a part of others."""
+    """Call a part of others, or look at what it answers: its numbers and boxes may be of any type, and fail too."""
     try:
         return call()
+    except PartError:
+        raise
     except Exception as error:  # whatever fails in it: Gloria works on without
         raise PartError(f"{type(error).__name__}: {str(error)[:300]}") from error

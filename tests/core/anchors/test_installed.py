@@ -58,7 +58,7 @@ def test_with_none_there_is_none() -> None:
     assert InstalledAnalysis(list).told() == {"name": None, "problems": []}
 
 
-@pytest.mark.parametrize("answer", [ZeroDivisionError("by zero"), "front", {"yaw": "left"}])
+@pytest.mark.parametrize("answer", [ZeroDivisionError("by zero"), "front", {"yaw": "left"}, {"face": np.array(0.5)}])
 def test_what_fails_is_left_out_and_told_once(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     installed = InstalledAnalysis(lambda: [part("bad", answer), part("good", {"yaw": 5})])
     with caplog.at_level(logging.WARNING):
