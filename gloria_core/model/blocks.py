@@ -114,6 +114,10 @@ class CrossAttention(nn.Module):
 class Block(nn.Module):
     """Self-attention, text (with image and audio) cross-attention, feed-forward; the first and last under AdaLN."""
 
+    feeds_whole = False
+    """Whether the feed-forward network takes all tokens at once in training too, as layers that make their weights anew
+    in each call need it."""
+
     def __init__(
         self, config: ModelConfig, attention: Attention, ops: Operations, factory: dict[str, Any], *, hears: bool
     ) -> None:
@@ -173,7 +177,7 @@ class Block(nn.Module):
         """
         weight = self.ffn[0].weight
         pieces = 2 * x.shape[1] // x.shape[2] if torch.is_grad_enabled() else 1
-        if pieces <= 1 or weight.requires_grad or weight.dtype != x.dtype:
+        if pieces <= 1 or self.feeds_whole or weight.requires_grad or weight.dtype != x.dtype:
             return self.ffn(x)
         return torch.cat([self.ffn(piece) for piece in x.chunk(min(pieces, _MOST_PIECES), dim=1)], dim=1)
 

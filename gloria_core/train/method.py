@@ -13,6 +13,7 @@ from torch import nn
 
 from ..data.network import NEW_AUDIO
 from ..errors import ConfigError
+from ..model.blocks import Block
 from .config import MethodConfig, RunConfig
 from .optim import matches, named_parameters
 
@@ -102,6 +103,9 @@ def add_adapters(dit: nn.Module, method: MethodConfig, seed: int) -> None:
     for name, parameter in dit.named_parameters():
         if is_adapter(name):  # also beside weights of few bits: steps are too small for those
             parameter.data = parameter.data.float()
+    for module in dit.modules():
+        if isinstance(module, Block):
+            module.feeds_whole = method.kind != "lora"  # others multiply their factors out in each call
 
 
 def share_inputs(dit: nn.Module) -> None:

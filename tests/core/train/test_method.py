@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -60,6 +61,17 @@ def test_a_fresh_adapter_is_the_identity(kind: str) -> None:
     plain, network = DitTask().modules()["dit"], DitTask().modules()["dit"]
     method.add_adapters(network, MethodConfig(kind=kind, rank=4), seed=0)
     assert gradients(network, "cached")[0] == gradients(plain, "cached")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_is_multiplied_out_once_in_a_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of tokens save memory, but not where each would hold a matrix of its own; LoRA makes none."""
+    network = adapted("joint", kind, preset="none", layers=("blocks.0.ffn.0",))
+    layer = network.get_submodule("blocks.0.ffn.0")
+    made = Mock(wraps=layer.get_delta_weight)
+    monkeypatch.setattr(layer, "get_delta_weight", made)
+    network.get_submodule("blocks.0")._feed(torch.randn(1, 4 * 48, 48))
+    assert made.call_count == int(kind != "lora")
 
 
 def test_presets_name_the_layers_that_they_are_for() -> None:
