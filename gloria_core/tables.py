@@ -23,7 +23,7 @@ def read_table(path: Path, overrides: Sequence[str] = (), *, only_overrides: boo
     table: dict[str, Any] = {}
     try:
         if not only_overrides:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read ({error.strerror}); check its path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.config.is_dir():
             result = _train_job(Job(options.config.resolve()), options, is_main)
         else:
-            changes = [*options.set, *([f"run.out={json.dumps(options.out)}"] if options.out else [])]
+            changes = [*options.set, *([_out(options.out)] if options.out else [])]
             result = train_stages(
                 read_stages(options.config, changes), resume=options.resume, stop_after_s=options.stop_after_seconds
             )
@@ -65,7 +65,7 @@ def _train_job(job: Job, options: argparse.Namespace, is_main: bool) -> TrainRes
         events = EventLog(job.path / "events.jsonl" if is_main else None)
         configs: list[TrainConfig] = []
         try:
-            configs = read_stages(job.config, [*options.set, f"run.out={json.dumps(str(job.path))}"])
+            configs = read_stages(job.config, [*options.set, _out(str(job.path))])
             result = train_stages(
                 configs,
                 resume=any_begun(configs),
@@ -87,6 +87,11 @@ def _train_job(job: Job, options: argparse.Namespace, is_main: bool) -> TrainRes
         except Exception as error:
             events.write("error", sentence=f"The training broke off: {type(error).__name__}: {error}")
             raise
+
+
+def _out(path: str) -> str:
+    """Return a run's folder as a change of settings; TOML knows no halves of characters, as JSON writes some."""
+    return f"run.out={json.dumps(path, ensure_ascii=False)}"
 
 
 def _memory_sentence(configs: list[TrainConfig]) -> str:

@@ -16,6 +16,7 @@ from ..errors import CheckpointError, ConfigError, GloriaError
 from ..events import EventLog
 from ..protocols import TrainingTask
 from ..types import TrainBatch
+from ..whole import written_whole
 from . import objective, optim, start
 from . import state as states
 from .config import TrainConfig, changed_settings, load_config
@@ -73,8 +74,8 @@ class _Leg:
     stop_at: float
     stop: StopSignal
     tally: _Tally = field(default_factory=_Tally)
-    names: tuple[str, ...] = ()
-    """Clips of the last batch."""
+    seen: list[tuple[tuple[str, ...], torch.Tensor]] = field(default_factory=list)
+    """Clips and loss of each batch of the last step."""
     cpu_mark: float = 0.0
 
 
@@ -162,11 +163,13 @@ def train_step(state: TrainState, leg: _Leg) -> bool:
     """Make one optimiser step out of ``optim.accumulation`` batches of every process; tell whether to stop."""
     config, world, gradients = leg.config, leg.world, leg.gradients
     gradients.zero()
+    leg.seen.clear()
     for micro in range(config.optim.accumulation):
         index = state.step * config.optim.accumulation + micro
         batch = leg.batches.take()
-        gradients.extra[: 2 + 2 * NUM_BINS] += backward(state, batch, config, world, index)
-        leg.names = batch.names
+        found = backward(state, batch, config, world, index)
+        gradients.extra[: 2 + 2 * NUM_BINS] += found
+        leg.seen.append((batch.names, found[0]))
         for name, value in batch.metrics.items():
             leg.tally.metrics.setdefault(name, []).append(value)
     cpu = time.process_time()
@@ -278,7 +281,8 @@ def _write_config(config: TrainConfig, folder: Path, events: EventLog, resume: b
         if changed:
             events.write("config_changed", settings={key: [repr(v) for v in pair] for key, pair in changed.items()})
             _log.warning("settings changed since the last leg: %s", ", ".join(changed))
-    path.write_text(config.to_toml(), encoding="utf-8")
+    with written_whole(path, advice="free some space; the run is as it was") as partial:
+        partial.write_text(config.to_toml(), encoding="utf-8")
 
 
 def _save(state: TrainState, leg: _Leg) -> Path:
@@ -294,11 +298,11 @@ def _save(state: TrainState, leg: _Leg) -> Path:
 def _sample(state: TrainState, leg: _Leg) -> None:
     """Write samples; the other processes of a sharded run help, and what they write is thrown away.
 
-    Samples that fail (the card or the disk is full) are told and end no training, unless other processes wait in them.
+    Samples that fail (the card or a disk is full) are told and end no training, unless other processes wait in them.
     """
     try:
         _write_samples(state, leg)
-    except (GloriaError, torch.OutOfMemoryError) as error:
+    except (GloriaError, OSError, torch.OutOfMemoryError) as error:
         if leg.config.run.parallel == "shard":
             raise
         _log.warning("no samples of step %d: %s", state.step, error)
@@ -360,11 +364,14 @@ def _nan_sentence(state: TrainState, leg: _Leg) -> str:
     kept = "no checkpoint was made yet"
     if states.has_state(leg.folder):
         kept = f"the last checkpoint is {states.latest_checkpoint(leg.folder)}"
-    clips = f", clips {', '.join(leg.names)}" if leg.names else ""
-    batch = state.step * leg.config.optim.accumulation
+    first = state.step * leg.config.optim.accumulation
+    broken = [index for index, (_, loss) in enumerate(leg.seen) if not math.isfinite(float(loss))]
+    batches = broken or range(len(leg.seen))  # all of them where only a gradient is, or another process's loss
+    clips = dict.fromkeys(name for index in batches for name in leg.seen[index][0])
+    where = ", ".join([f"batch {first + batches[0]}", *(["clips " + ", ".join(clips)] if clips else [])])
     return (
-        f"The loss or its gradient is no number any more in step {state.step + 1} (batch {batch}{clips}); {kept}. "
-        "Lower optim.lr or optim.grad_clip and resume from it."
+        f"The loss or its gradient is no number any more in step {state.step + 1} ({where}); {kept}. Lower optim.lr or "
+        "optim.grad_clip and resume from it."
     )
 
 

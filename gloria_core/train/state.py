@@ -1,5 +1,6 @@
 """What a run is made of at a given step, and how it goes to the disk and comes back exactly."""
 
+import pickle
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,9 +151,10 @@ def restore(state: TrainState, folder: Path) -> None:
     device = next(iter(state.trained.values())).device
     try:
         saved = torch.load(folder / _STATE_FILE, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
         raise CheckpointError(
-            f"{folder / _STATE_FILE} cannot be read ({error}); start a new run with run.init_from."
+            f"{folder / _STATE_FILE} cannot be read ({reason}); start a new run with run.init_from."
         ) from error
     path = folder / "checkpoints" / saved["checkpoint"]
     tensors = _read_tensors(path)

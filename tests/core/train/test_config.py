@@ -25,6 +25,12 @@ def test_defaults_are_written_out_and_read_back_equal(tmp_path: Path) -> None:
     assert config.task.options["nested"] == {"a b": 0.5}
 
 
+def test_a_file_may_begin_with_the_mark_that_editors_of_windows_write(tmp_path: Path) -> None:
+    assert load_config(_write(tmp_path / "a.toml", f"\ufeff{MINIMAL}")) == load_config(
+        _write(tmp_path / "b.toml", MINIMAL)
+    )
+
+
 def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.toml", MINIMAL + "[optim]\nwarm_up_steps = 3\n")
     with pytest.raises(ConfigError, match=r"no setting optim\.warm_up_steps; did you mean optim\.warmup_steps"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -91,7 +92,10 @@ def test_held_out_and_samples_leave_no_trace_in_the_training(make_config: MakeCo
     _assert_same_weights(Path(plain.run.out), Path(watched.run.out))
 
 
-@pytest.mark.parametrize("error", [MediaError("The disk is full."), torch.OutOfMemoryError("The card is full.")])
+@pytest.mark.parametrize(
+    "error",
+    [MediaError("The disk is full."), torch.OutOfMemoryError("The card is full."), OSError("No temporary folder.")],
+)
 def test_samples_that_fail_are_told_and_end_no_training(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -207,6 +211,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(make_co
     assert all(bool(tensor.isfinite().all()) for tensor in _weights(Path(config.run.out), ema=False).values())
 
 
+def test_the_clips_whose_loss_is_no_number_are_named(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all batches of a step, not those of its last one."""
+    real = TinyTask.batch
+    monkeypatch.setattr(
+        TinyTask, "batch", lambda task, step, *rest: replace(real(task, step, *rest), names=(f"c{step}",))
+    )
+    with pytest.raises(TrainingError, match=r"step 3 \(batch 7, clips c7\)"):
+        train(make_config(task__options={"nan_at": 7}, optim__accumulation=3))
+
+
 def test_settings_changed_at_a_resume_are_recorded(make_config: MakeConfig) -> None:
     train(make_config(), stop_after_s=0.0)
     train(make_config(optim__lr=0.5), resume=True, stop_after_s=0.0)
@@ -267,6 +281,30 @@ def test_a_cut_or_foreign_checkpoint_is_told(make_config: MakeConfig, tmp_path: 
         load_checkpoint(tmp_path / "other.safetensors")
 
 
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x13\x37 noise", pickle.dumps(print, protocol=2)])
+def test_a_damaged_or_hostile_state_is_told(make_config: MakeConfig, content: bytes) -> None:
+    config = make_config(run__total_steps=2)
+    train(config, stop_after_s=0.0)
+    (Path(config.run.out) / "resume.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"resume\.pt cannot be read \(it is damaged\); start a new run"):
+        train(config, resume=True)
+
+
+def test_settings_stay_whole_where_the_disk_is_full(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(run__total_steps=2)
+    train(config, stop_after_s=0.0)
+    path = Path(config.run.out) / "config.toml"
+    before = path.read_bytes()
+
+    def full_disk(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(CheckpointError, match=r"config\.toml cannot be written .*No space left"):
+        train(replace(config, optim=replace(config.optim, lr=0.5)), resume=True)
+    assert path.read_bytes() == before
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,8 +331,8 @@ def test_the_command_tells_errors_in_a_sentence_and_runs_a_leg(
     path.write_text(make_config().to_toml(), encoding="utf-8")
     assert main([str(path), "--resume"]) == 1
     assert "holds no run to resume" in caplog.text
-    assert main([str(path), "--out", str(tmp_path / "it's"), "--set", "run.total_steps=2"]) == 0
-    assert latest_checkpoint(tmp_path / "it's").name == "step-00000002.safetensors"
+    assert main([str(path), "--out", str(tmp_path / "it's 🎬"), "--set", "run.total_steps=2"]) == 0
+    assert latest_checkpoint(tmp_path / "it's 🎬").name == "step-00000002.safetensors"
 
 
 def test_events_of_a_run_that_was_cut_off_can_still_be_read(tmp_path: Path) -> None:
