@@ -5,7 +5,6 @@ adapters worked into their base, a Gloria checkpoint.
 """
 
 import argparse
-import hashlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -20,7 +19,9 @@ from torch import Tensor, nn
 
 from ..checkpoint import write_checkpoint
 from ..config import ModelConfig
-from ..errors import CheckpointError, ConfigError, GloriaError, LoraError
+from ..data.folder import read_dataset
+from ..data.prepared import read_prepared
+from ..errors import CheckpointError, ConfigError, DatasetError, GloriaError, LoraError
 from ..lora import LowRank, fit, normalise, read_lora, write_lora
 from ..model import GloriaDiT
 from ..tables import read_table
@@ -234,11 +235,15 @@ def notes(trained: Trained) -> dict[str, str]:
 
 
 def _manifest(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of the list of footage that a run learned from, where it has one."""
-    path = Path(str(options.get("manifest", "")))
-    if not path.is_file():
+    """Return the digest of what a run learned from, a list or a folder of footage, where it has one."""
+    if not options.get("manifest"):
         return {}
-    return {"gloria.manifest": hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()}
+    source = Path(str(options["manifest"]))
+    try:
+        digest = read_prepared(source).manifest if source.suffix == ".json" else read_dataset(source)[0].digest
+    except DatasetError:  # it went away, or was never there
+        return {}
+    return {"gloria.manifest": digest}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from gloria_core.checkpoint import load_dit, read_checkpoint
 from gloria_core.config import ModelConfig
+from gloria_core.data.cache import Cache
+from gloria_core.data.folder import read_dataset
+from gloria_core.data.manifest import write_manifest
+from gloria_core.data.prepared import Prepared, write_prepared
 from gloria_core.errors import CheckpointError, ConfigError, LoraError
 from gloria_core.train import TrainConfig, method, objective, train
 from gloria_core.train.config import ObjectiveConfig
-from gloria_core.train.export import check_lora, export_checkpoint, export_lora, main, read_trained
+from gloria_core.train.export import check_lora, export_checkpoint, export_lora, main, notes, read_trained
 
 MakeConfig = Callable[..., TrainConfig]
 KINDS = ("lora", "lokr", "loha")
@@ -145,7 +149,6 @@ def test_stages_are_told_from_the_first_start(make_config: MakeConfig, tmp_path:
 
 
 def test_the_header_tells_the_training_unless_it_is_private(make_config: MakeConfig, tmp_path: Path) -> None:
-    manifest = tmp_path / "footage.jsonl"
     run = run_of(make_config, method__kind="lora", output__title="Mira", output__tags=["character", "wan"])
     trained = read_trained(run)
     path = export_lora(trained, tmp_path / "a.safetensors")
@@ -162,7 +165,29 @@ def test_the_header_tells_the_training_unless_it_is_private(make_config: MakeCon
     with safe_open(export_lora(secret, tmp_path / "b.safetensors"), framework="pt") as file:
         assert str(tmp_path) not in json.dumps(file.metadata())
         assert "gloria.training" not in file.metadata()
-    assert not manifest.exists()
+
+
+def test_the_header_has_the_digest_of_the_footage_in_whatever_form_it_was_given(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    trained = read_trained(run_of(make_config, method__kind="lora"))
+    folder = tmp_path / "mira"
+    folder.mkdir()
+    (folder / "walk.mp4").touch()
+    manifest, _ = read_dataset(folder)
+    write_manifest(tmp_path / "mira.jsonl", manifest.clips)
+    sets = Prepared(manifest=manifest.digest, codec="wan", video_id="", text_id="", audio_id="", audio_kind="", fps=16,
+                    clips=())  # fmt: skip
+    prepared = write_prepared(Cache(tmp_path / "cache"), sets)
+
+    def told(source: str) -> str | None:
+        task = replace(trained.config.task, options={"manifest": source} if source else {})
+        return notes(replace(trained, config=replace(trained.config, task=task))).get("gloria.manifest")
+
+    for source in (folder, tmp_path / "mira.jsonl", prepared):
+        assert told(str(source)) == manifest.digest
+    assert told(str(tmp_path / "gone")) is None
+    assert told("") is None
 
 
 def test_the_command_exports_and_tells_what_is_wrong(make_config: MakeConfig, tmp_path: Path) -> None:
