@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -150,9 +151,9 @@ def at_least(name: str, value: float, low: float) -> None:
 
 
 def positive(name: str, value: float) -> None:
-    """Raise ConfigError where a setting is not above 0."""
-    if not value > 0:
-        raise ConfigError(f"{name} is {value}; it must be above 0.")
+    """Raise ConfigError where a setting is not above 0, or has no end."""
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name} is {value}; it must be above 0{' and finite' if value > 0 else ''}.")
 
 
 def probability(name: str, value: float) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from ..errors import ConfigError
 from ..tables import at_least, one_of, positive, probability, read_dataclass, read_table, write_toml
 
+_TOO_MANY_MUON_STEPS = 100
+"""As torch's Muon has it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
@@ -233,7 +236,9 @@ class OptimConfig:
         probability("optim.lr_end", self.lr_end)
         positive("optim.lr", self.lr)
         positive("optim.muon_lr", self.muon_lr)
-        at_least("optim.muon_steps", self.muon_steps, 1)
+        at_least("optim.weight_decay", self.weight_decay, 0)
+        if not 1 <= self.muon_steps < _TOO_MANY_MUON_STEPS:
+            raise ConfigError(f"optim.muon_steps is {self.muon_steps}; use 1 to {_TOO_MANY_MUON_STEPS - 1}, such as 5.")
         at_least("optim.warmup_steps", self.warmup_steps, 0)
         at_least("optim.cooldown_steps", self.cooldown_steps, 0)
         at_least("optim.accumulation", self.accumulation, 1)

@@ -6,6 +6,7 @@ adapters worked into their base, a Gloria checkpoint.
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from .state import BASE, MODEL, START_FILE, latest_checkpoint, load_checkpoint, 
 
 _log = logging.getLogger(__name__)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NO_NAME, _MOST_SIGNS = re.compile(r'[\\/:*?"<>|\x00-\x1f]'), 60
 _ADAPTER = ".default"
 """The name that peft gives an adapter, in front of ``.weight`` or at the end."""
 
@@ -55,6 +57,12 @@ class Trained:
     def title(self) -> str:
         """The name for people."""
         return self.config.output.title or self.folder.name
+
+    @property
+    def file_name(self) -> str:
+        """The title as the name of a file, which some of its signs cannot be in on every system."""
+        plain = _NO_NAME.sub("_", self.title).strip(" .")[:_MOST_SIGNS]
+        return f"{plain or 'trained'}.safetensors"
 
     @property
     def step(self) -> int:
@@ -112,7 +120,7 @@ def export_lora(trained: Trained, out: Path) -> Path:
 def export_run(run: Path, *, averaged: bool = True) -> Path:
     """Write what a run has learned to where ``output.file`` says: adapters as a LoRA, whole weights as a checkpoint."""
     trained = read_trained(run, averaged=averaged)
-    out = trained.folder / (trained.config.output.file or f"{trained.title}.safetensors")
+    out = trained.folder / (trained.config.output.file or trained.file_name)
     return export_lora(trained, out) if trained.is_adapter else export_checkpoint(trained, out)
 
 
@@ -258,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         trained = _with_output(read_trained(options.run, averaged=not options.raw), options.set)
-        out = options.out or trained.folder / f"{trained.title}.safetensors"
+        out = options.out or trained.folder / trained.file_name
         as_lora = trained.is_adapter and not options.merge
         (export_lora if as_lora else export_checkpoint)(trained, out)
     except GloriaError as error:

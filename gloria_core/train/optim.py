@@ -19,6 +19,11 @@ from .shard import fill, local
 _SETTINGS = ("lr", "weight_decay", "betas", "momentum", "ns_steps")
 """Settings that are a resumed run's own; whatever else an optimiser keeps in its groups belongs to its state."""
 
+_UNFIT: Mapping[str, str] = {
+    "torch.optim.LBFGS": "computes the loss again in each step",
+    "torch.optim.SparseAdam": "takes sparse gradients alone",
+}
+
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """Return every parameter under its full name in weights files, ``module.path.in.module``."""
@@ -76,10 +81,12 @@ def _built(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Opt
         return _called(torch.optim.AdamW, groups, config, betas=config.betas, fused=True)
     if config.kind == "adafactor":
         return _called(torch.optim.Adafactor, groups, config)
+    if config.kind in _UNFIT:
+        raise ConfigError(f"optim.kind is {config.kind!r}, which {_UNFIT[config.kind]}; use adamw, muon or adafactor.")
     module_name, _, class_name = config.kind.rpartition(".")
     try:
         made = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"optim.kind names {config.kind!r}, which is not there: {error}. Install its package with pip, or use "
             "adamw, muon or adafactor."

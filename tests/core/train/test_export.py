@@ -22,7 +22,7 @@ from gloria_core.data.prepared import Prepared, write_prepared
 from gloria_core.errors import CheckpointError, ConfigError, LoraError
 from gloria_core.train import TrainConfig, method, objective, train
 from gloria_core.train.config import ObjectiveConfig
-from gloria_core.train.export import check_lora, export_checkpoint, export_lora, main, notes, read_trained
+from gloria_core.train.export import check_lora, export_checkpoint, export_lora, export_run, main, notes, read_trained
 
 MakeConfig = Callable[..., TrainConfig]
 KINDS = ("lora", "lokr", "loha")
@@ -165,6 +165,23 @@ def test_the_header_tells_the_training_unless_it_is_private(make_config: MakeCon
     with safe_open(export_lora(secret, tmp_path / "b.safetensors"), framework="pt") as file:
         assert str(tmp_path) not in json.dumps(file.metadata())
         assert "gloria.training" not in file.metadata()
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Mira, red dress (v2)", "Mira, red dress (v2)"),
+        ("../../mira", "_.._mira"),
+        ("C:\\loras\\mira?", "C__loras_mira_"),
+        ("..", "trained"),
+        ("é" * 300, "é" * 60),
+    ],
+)
+def test_a_title_becomes_a_name_in_the_runs_folder(make_config: MakeConfig, title: str, name: str) -> None:
+    run = run_of(make_config, method__kind="lora", run__total_steps=1, output__title=title)
+    assert export_run(run) == run / f"{name}.safetensors"
+    with safe_open(run / f"{name}.safetensors", framework="pt") as file:
+        assert file.metadata()["modelspec.title"] == title
 
 
 def test_the_header_has_the_digest_of_the_footage_in_whatever_form_it_was_given(

@@ -166,6 +166,10 @@ def test_other_optimisers_learn_and_come_back(make_config: MakeConfig, kind: str
         ({"kind": "sgd"}, "one of: adamw, muon, adafactor"),
         ({"kind": "no.such.Optimizer"}, "pip"),
         ({"kind": "torch.optim.Nothing"}, "is not there"),
+        ({"kind": ".AdamW"}, "is not there"),
+        ({"kind": "..optim.AdamW"}, "is not there"),
+        ({"kind": "torch.optim.LBFGS"}, "computes the loss again"),
+        ({"kind": "torch.optim.SparseAdam"}, "sparse gradients"),
         ({"kind": "adafactor", "options": {"speed": 3}}, "does not fit adafactor"),
     ],
 )
