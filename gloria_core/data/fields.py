@@ -1,10 +1,19 @@
 """The fields of one JSON object, read strictly: what is missing, of another kind or unknown is told with its place."""
 
-import math
+import json
+import unicodedata
 from difflib import get_close_matches
 from typing import Any, overload
 
 from ..errors import DatasetError
+
+
+def read_json(text: str) -> Any:  # noqa: ANN401 - parsed JSON
+    """Return what a text of JSON says; ValueError where it is none, or goes too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it goes too deep") from error
 
 
 class Fields:
@@ -32,7 +41,10 @@ class Fields:
     def text(self, name: str, usual: str = "") -> str:
         """Return a text, or ``usual`` where it is missing."""
         value = self._get(name)
-        return usual if value is None else self._of_kind(name, value, str, "text in quotes")
+        found = usual if value is None else self._of_kind(name, value, str, "text in quotes")
+        if any(unicodedata.category(sign) == "Cs" for sign in found):
+            raise DatasetError(f"{self.where}: {name} is {_short(found)}, with half a sign; write it again as UTF-8.")
+        return found
 
     def name(self, name: str) -> str:
         """Return a text that must be there and not be empty."""
@@ -41,13 +53,13 @@ class Fields:
             raise DatasetError(f"{self.where}: {name} is missing or empty; it is needed.")
         return value
 
-    def number(self, name: str, usual: float, *, low: float) -> float:
-        """Return a number that is ``low`` or more."""
+    def number(self, name: str, usual: float, *, high: float) -> float:
+        """Return a number from 0 to ``high``."""
         value = self._get(name)
         if value is None:
             return usual
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < low:
-            raise DatasetError(f"{self.where}: {name} is {_short(value)}; it must be a number of {low:g} or more.")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= high:
+            raise DatasetError(f"{self.where}: {name} is {_short(value)}; it must be a number from 0 to {high:,.0f}.")
         return float(value)
 
     @overload

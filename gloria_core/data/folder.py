@@ -9,7 +9,7 @@
 """
 
 import csv
-import json
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import DatasetError
 from ..types import EXPRESSIONS, VIEWS, AnchorRole
-from .fields import Fields
+from .fields import Fields, read_json
 from .manifest import Clip, Manifest, read_clip, read_manifest
 from .problems import Problem
 
@@ -120,7 +120,7 @@ def _beside(root: Path, video: Path, files: Iterable[Path], captions: Mapping[st
 
 def _json_fields(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(_read(path))
+        values = read_json(_read(path))
     except ValueError as error:
         raise DatasetError(f"{path.name} is not JSON ({error}); write an object in braces, or use a .txt.") from error
     if not isinstance(values, dict):
@@ -185,11 +185,14 @@ def _captions(folder: Path) -> dict[str, str]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     text = _read(path)
     if path.suffix == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        try:
+            return list(csv.DictReader(io.StringIO(text)))  # in quotes, a caption may have several lines
+        except csv.Error as error:
+            raise DatasetError(f"{path.name} is no table ({error}); close every quotation mark.") from error
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            row = json.loads(line) if line.strip() else {}
+            row = read_json(line) if line.strip() else {}
         except ValueError as error:
             raise DatasetError(f"{path.name}, line {number} is not JSON ({error}); each line is one object.") from error
         rows.append(row if isinstance(row, dict) else {})

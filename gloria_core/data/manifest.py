@@ -15,12 +15,13 @@ from ..anchors.roles import parse_role, parse_slot
 from ..errors import AnchorError, DatasetError
 from ..types import AnchorRole
 from ..whole import written_whole
-from .fields import Fields
+from .fields import Fields, read_json
 
 SCHEMA = 1
 """Version of a line's form."""
 OWN, NONE = "own", "none"
 """The sound of a clip: the video's own track, or none; any other word is a file."""
+_MOST_FPS, _MOST_WEIGHT = 1000.0, 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,7 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
 def read_line(line: str, where: str) -> Clip:
     """Read one clip; DatasetError tells ``where`` it is and which rule it breaks."""
     try:
-        values = json.loads(line)
+        values = read_json(line)
     except ValueError as error:
         raise DatasetError(f"{where} is not JSON ({error}); each line is one object in braces.") from error
     return read_clip(Fields(values, where))
@@ -169,13 +170,13 @@ def read_clip(fields: Fields) -> Clip:
         id=fields.name("id"),
         video=fields.name("video"),
         frames=frames,
-        fps=fields.number("fps", 0.0, low=0.0),
+        fps=_fps(fields),
         prompts=_prompts(fields, 0 if frames is None else frames.start),
         audio=fields.text("audio", OWN) or NONE,
         anchors=tuple(_anchor(item) for item in fields.items("anchors")),
         character=fields.text("character"),
         category=fields.text("category"),
-        weight=fields.number("weight", 1.0, low=0.0),
+        weight=fields.number("weight", 1.0, high=_MOST_WEIGHT),
         regularisation=fields.flag("regularisation"),
         faces=tuple(_face(item) for item in fields.items("faces")),
         mask=fields.text("mask"),
@@ -212,6 +213,13 @@ def _told_anchor(anchor: AnchorSource) -> Mapping[str, Any]:
                             "video": anchor.video, "frame": anchor.frame}  # fmt: skip
     told |= {"crop": list(anchor.crop)} if anchor.crop else {}
     return {name: value for name, value in told.items() if value not in ("", None)}
+
+
+def _fps(fields: Fields) -> float:
+    fps = fields.number("fps", 0.0, high=_MOST_FPS)
+    if 0 < fps < 1:
+        raise DatasetError(f"{fields.where}: fps is {fps:g}; give 1 or more frames a second, or leave it out.")
+    return fps
 
 
 def _frames(fields: Fields) -> range | None:

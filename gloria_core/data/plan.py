@@ -134,10 +134,7 @@ class _Planner:
             or (PreparedPrompt(frame=0, text_key=self._text("")),),
             anchors=(*self._anchors(clip, source, pieces),),
             pieces=pieces,
-            faces=tuple(
-                PreparedFace(frame=on_clock(f.frame, source.fps, self.fps), box=f.box)
-                for f in sorted(clip.faces, key=lambda face: face.frame)
-            ),
+            faces=self._faces(clip, source),
         )
         self.plan.clips.append(prepared)
         self.plan.films[clip.id] = source

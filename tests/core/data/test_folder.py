@@ -27,11 +27,11 @@ def test_captions_come_from_text_json_and_tables(tmp_path: Path) -> None:
         touch(tmp_path / f"{name}.mp4")
     touch(tmp_path / "a.txt", "a walks\n")
     touch(tmp_path / "b.json", json.dumps({"prompts": [{"frame": 0, "text": "b"}], "fps": 25, "category": "far"}))
-    touch(tmp_path / "captions.csv", 'file,caption\nc.mp4,"c, and more"\n')
+    touch(tmp_path / "captions.csv", 'file,caption\nc.mp4,"c, and\nmore"\n')
     touch(tmp_path / "captions.jsonl", json.dumps({"file_name": "films\\d.mp4", "text": "d"}) + "\n")
     manifest, problems = read_dataset(tmp_path)
     told = {clip.id: [prompt.text for prompt in clip.prompts] for clip in manifest.clips}
-    assert told == {"a": ["a walks"], "b": ["b"], "c": ["c, and more"], "d": ["d"], "e": []}
+    assert told == {"a": ["a walks"], "b": ["b"], "c": ["c, and\nmore"], "d": ["d"], "e": []}
     assert manifest.clips[1].fps == 25
     assert manifest.clips[1].category == "far"
     assert not problems
@@ -101,6 +101,9 @@ def test_two_videos_of_one_name_are_told(tmp_path: Path) -> None:
         ({"a.mp4": "", "a.json": '{"id": "b"}'}, "has the field 'id'"),
         ({"a.mp4": "", "a.json": '{"capton": "b"}'}, "did you mean 'caption'"),
         ({"a.mp4": "", "captions.csv": "name,words\na.mp4,x\n"}, "line 2: a clip or its caption is missing"),
+        ({"a.mp4": "", "captions.csv": f'file,caption\na.mp4,"{"x" * 200_000}'}, "captions.csv is no table"),
+        ({"a.mp4": "", "captions.jsonl": "[" * 100_000}, "captions.jsonl, line 1 is not JSON"),
+        ({"a.mp4": "", "a.json": "[" * 100_000}, "a.json is not JSON"),
         ({"a.mp4": "", "captions.jsonl": "x\n"}, "captions.jsonl, line 1 is not JSON"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,14 @@ def test_a_manifest_is_written_whole_and_known_by_its_lines(tmp_path: Path) -> N
         (line(frames=[5, 5]), "the first frame and the one behind the last"),
         (line(frames=[5]), "a list of 2 whole numbers"),
         (line(frames=[-1, 5]), "a whole number of 0 or more"),
-        (line(fps=-24), "a number of 0 or more"),
-        (line(fps="24"), "a number of 0 or more"),
+        (line(fps=-24), "a number from 0 to 1,000"),
+        (line(fps="24"), "a number from 0 to 1,000"),
+        (line(fps=1e-9), "fps is 1e-09; give 1 or more"),
+        (line(fps=math.nan), "fps is nan"),
+        (line(weight=10**400), "a number from 0 to 1,000,000"),
+        (line(weight=math.inf), "weight is inf"),
+        (line(caption="\ud83d"), "caption is .* with half a sign"),
+        ("[" * 100_000, "it goes too deep"),
         (line(captoin="x"), "did you mean 'caption'"),
         (line(caption="x", prompts=[{"frame": 0, "text": "y"}]), "both caption and prompts"),
         (line(prompts=[{"frame": 9, "text": "y"}, {"frame": 0, "text": "z"}]), "not in the order"),
