@@ -27,7 +27,7 @@ def read_table(path: Path, overrides: Sequence[str] = (), *, only_overrides: boo
             table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"The configuration {path} cannot be read ({error.strerror}); check its path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"The configuration {path} is not TOML: {error}.") from error
     for override in overrides:
         _override(table, override)

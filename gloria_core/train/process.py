@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +20,10 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..types import TrainBatch
+
+_PATIENCE = timedelta(hours=2)
+"""How long processes wait for each other: the main one makes samples alone, and ten minutes, NCCL's own, may be too
+few for those of a 14B and its VAE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def joined_world(device: str, *, always: bool = False) -> Iterator[World]:
         torch.cuda.set_device(place)
     kind = "nccl" if cuda else "gloo"
     if size > 1:
-        dist.init_process_group(kind)
+        dist.init_process_group(kind, timeout=_PATIENCE)
     elif always:
         dist.init_process_group(kind, store=dist.HashStore(), rank=0, world_size=1)
     try:

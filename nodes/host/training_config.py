@@ -251,7 +251,7 @@ def _more(text: str) -> dict[str, Any]:
     """Read the lines of 'more_settings'."""
     try:
         more = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"'more_settings' cannot be read: {error}. Write a line for each, such as optim.warmup_steps = 20; words "
             "go in quotes."

@@ -75,6 +75,8 @@ def test_a_missing_setting_a_missing_file_and_broken_toml_are_told(tmp_path: Pat
         load_config(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="is not TOML"):
         load_config(_write(tmp_path / "a.toml", "[run\n"))
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_config(_write(tmp_path / "a.toml", "a = " + "[" * 10_000))
 
 
 def test_overrides_take_toml_values_plain_words_and_new_options(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from gloria_core.train import TrainConfig, TrainingError, latest_checkpoint, loa
 from gloria_core.train.__main__ import main
 from gloria_core.train.config import ObjectiveConfig, load_config
 from gloria_core.train.optim import Gradients, named_parameters
+from gloria_core.train.process import joined_world
 
 HERE = Path(__file__).parent
 MakeConfig = Callable[..., TrainConfig]
@@ -148,6 +151,15 @@ def test_two_processes_equal_one_that_accumulates_two_batches(make_config: MakeC
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that a process can catch")
+def test_processes_wait_for_each_other_longer_than_samples_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    joining = Mock()
+    monkeypatch.setattr(torch.distributed, "init_process_group", joining)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", Mock())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with joined_world("cpu"):
+        assert joining.call_args.kwargs["timeout"] >= timedelta(hours=1)
+
+
 def test_sigterm_makes_a_checkpoint_and_ends_well(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(run__total_steps=10**6, log__log_every=50)
     (tmp_path / "c.toml").write_text(config.to_toml(), encoding="utf-8")
