@@ -193,16 +193,20 @@ def read_prepared(path: Path) -> Prepared:
 
 
 def without(prepared: Prepared, lost: frozenset[str]) -> Prepared:
-    """Return a dataset less some entries: anchors and pieces that need them, and clips that have no piece left."""
+    """Return a dataset less some entries: anchors, masks, pieces that need them, and clips that have no piece left."""
     clips = []
     for clip in prepared.clips:
-        pieces = tuple(piece for piece in clip.pieces if lost.isdisjoint(piece.keys))
+        pieces = tuple(_unmasked(piece, lost) for piece in clip.pieces if lost.isdisjoint(piece.keys))
         if pieces and not lost.intersection(prompt.text_key for prompt in clip.prompts):
             anchors = tuple(anchor for anchor in clip.anchors if anchor.key not in lost)
             audio = "" if clip.audio_key in lost else clip.audio_key
             clips.append(replace(clip, pieces=pieces, anchors=anchors, audio_key=audio))
     texts = tuple(key for key in prepared.sample_text_keys if key not in lost)
     return replace(prepared, clips=tuple(clips), sample_text_keys=texts)
+
+
+def _unmasked(piece: PreparedPiece, lost: frozenset[str]) -> PreparedPiece:
+    return replace(piece, mask_key="") if piece.mask_key in lost else piece
 
 
 def without_openings(prepared: Prepared) -> Prepared:

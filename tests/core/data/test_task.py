@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from gloria_core.audio import branch_windows, mel_features
 from gloria_core.checkpoint import read_checkpoint, write_checkpoint
 from gloria_core.config import AudioConfig, ModelConfig
-from gloria_core.data.cache import Cache
+from gloria_core.data.cache import Cache, DamagedEntryError
 from gloria_core.data.folder import read_dataset
 from gloria_core.data.prepare import prepare
 from gloria_core.data.task import FootageTask
@@ -161,6 +162,29 @@ def test_a_damaged_entry_in_the_middle_is_left_out_counted_and_named(
     assert both.num_held_out == 4
     with pytest.raises(ConfigError, match="No clip is held out"):
         both.held_out(0)
+
+
+def test_a_damaged_mask_is_left_out_and_its_clip_stays(
+    nano_folder: Path, encoder: NanoEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (48, 64), 255).save(nano_folder / "take-1.mask.png")
+    task = FootageTask(**prepared(nano_folder, encoder), memory_mb=0, face_weight=4.0)
+    masks = {piece.mask_key for clip in task._prepared.clips for piece in clip.pieces} - {""}
+    assert len(masks) == 1
+    real, asked = Cache.get, 0
+
+    def get(cache: Cache, key: str) -> dict[str, torch.Tensor]:
+        nonlocal asked
+        if key in masks:
+            asked += 1
+            assert asked < 3, "it is asked for again and again"
+            raise DamagedEntryError(key, "The shard is gone.")
+        return real(cache, key)
+
+    monkeypatch.setattr(Cache, "get", get)
+    names = {task.batch(step, 0, 1).names for step in range(12)}
+    assert names == {("take-1",), ("take-2",)}
+    assert task.num_lost == 1
 
 
 def test_faces_and_regularisation_weigh_the_loss(nano_folder: Path, encoder: NanoEncoder) -> None:
