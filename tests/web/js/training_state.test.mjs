@@ -35,6 +35,12 @@ test("a connected name is that of the node it comes from", () => {
   assert.equal(jobOf(graph([text, other], { 9: 4 }), other), "bruno");
 });
 
+test("links that lead round give no name", () => {
+  const watch = node(1, "GloriaWatchTraining", { job: "", from: 7 });
+  const resume = node(2, "GloriaResumeTraining", { job: "", from: 8 });
+  assert.equal(jobOf(graph([watch, resume], { 7: 2, 8: 1 }), watch), null);
+});
+
 test("a name that is made while the queue works is not known", () => {
   const watch = node(1, "GloriaWatchTraining", { job: "old", from: 7 });
   assert.equal(jobOf(graph([watch, node(2, "StringConcatenate")], { 7: 2 }), watch), null);

@@ -64,12 +64,14 @@ export function canResume({ state }) {
  * Return the name of the job that a node has.
  * @param {any} root the workflow's graph.
  * @param {any} node
+ * @param {Set<any>} [seen] nodes on the way, as links may lead round until somebody queues.
  * @returns {string | null} `NEWEST`, or null where only the node itself will know.
  */
-export function jobOf(root, node) {
+export function jobOf(root, node, seen = new Set()) {
   if (!isLinked(node, "job")) return nameIn(widgetOf(node, "job"));
+  if (seen.has(node)) return null;
   const source = sourceOf(root, node, "job");
-  if (NAMERS.includes(source?.type)) return jobOf(root, source);
+  if (NAMERS.includes(source?.type)) return jobOf(root, source, seen.add(node));
   return isLinked(source, "value") ? null : nameIn(widgetOf(source, "value"));
 }
 
