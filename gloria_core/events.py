@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from .errors import MediaError
 
 _MOST_LOGS, _COMPARED = 8, 256
+_NUMBERS, _END = ("loss", "lr", "samples_per_s", "memory_mb", "eta_s"), 1e300
 _logs: dict[Path, "_Log"] = {}
 _lock = threading.Lock()
 
@@ -83,10 +84,19 @@ def _readable(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             item = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(item, dict) and "event" in item:
+        if isinstance(item, dict) and _is_sound(item):
             yield item
+
+
+def _is_sound(item: dict[str, Any]) -> bool:
+    """Tell whether an event can be one of ours: a job's folder may come from anywhere."""
+    sure = (item.get("time", 0.0), item.get("step", 0))
+    more = (item[name] for name in _NUMBERS if item.get(name) is not None)
+    return isinstance(item.get("event"), str) and all(
+        isinstance(value, int | float) and abs(value) < _END for value in (*sure, *more)
+    )
 
 
 def _ended(file: BinaryIO) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint import inspect
 from ..errors import GloriaError
 from ..events import EventLog
 from .advice import out_of_memory
@@ -97,7 +98,17 @@ def _out(path: str) -> str:
 def _memory_sentence(configs: list[TrainConfig]) -> str:
     cuda = torch.cuda.is_available() and configs[-1].run.device != "cpu"
     where = "the graphics card" if cuda else "this machine"
-    return out_of_memory(configs[-1], 0, peak_memory_mb(torch.device("cuda" if cuda else "cpu")), where)
+    peak_mb = peak_memory_mb(torch.device("cuda" if cuda else "cpu"))
+    return out_of_memory(configs[-1], _num_blocks(configs[-1]), peak_mb, where)
+
+
+def _num_blocks(config: TrainConfig) -> int:
+    """Return how many blocks the network has; 0 where the task has no weights file that tells."""
+    weights = config.task.options.get("weights")
+    try:
+        return inspect(Path(str(weights))).config.num_layers if weights else 0
+    except GloriaError:
+        return 0
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def loss_curve(events: Sequence[Event]) -> Curve:
     placed = [(starts[_stage(event)] + float(event["step"]), event) for event in kept]
 
     def series(kind: str) -> list[Point]:
-        return [(step, float(event["loss"])) for step, event in placed if event["event"] == kind and event["loss"]]
+        return [(step, float(event["loss"])) for step, event in placed if event["event"] == kind and event.get("loss")]
 
     checkpoints = [step for step, event in placed if event["event"] == "checkpoint"]
     return Curve(series("train"), series("held_out"), checkpoints, list(starts.items()))

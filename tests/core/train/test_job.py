@@ -1,5 +1,7 @@
 """A job's folder and its process: started, watched, stopped, killed, resumed, and every end told in a sentence."""
 
+import json
+import math
 import os
 import re
 import signal
@@ -14,13 +16,16 @@ import pytest
 import torch
 from tiny_dit import DitTask
 
+from gloria_core.checkpoint import inspect
 from gloria_core.errors import ConfigError
 from gloria_core.events import EventLog, read_events
 from gloria_core.lora import normalise, read_lora
+from gloria_core.nano.bundle import WEIGHTS_FILE
 from gloria_core.train import TrainConfig, job
 from gloria_core.train.__main__ import main
 from gloria_core.train.advice import levers, out_of_memory
 from gloria_core.train.config import MemoryConfig, ObjectiveConfig
+from gloria_core.train.curve import loss_curve
 from gloria_core.train.job import Job, JobInUseError
 from gloria_core.train.plot import loss_plot, sigma_plot
 from gloria_core.train.status import job_events, read_status
@@ -198,6 +203,33 @@ def test_the_levers_are_those_that_are_left(make_config: MakeConfig) -> None:
     sentence = out_of_memory(saving, 40, 23_400.0, "the graphics card")
     assert "23.4 GB" in sentence
     assert "swap_blocks = 30" in sentence
+
+
+def test_a_training_without_memory_is_told_of_the_blocks_that_could_wait(
+    make_config: MakeConfig, new_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_given: object, **_more: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("gloria_core.train.__main__.train_stages", full)
+    blocks = inspect(WEIGHTS_FILE).config.num_layers
+    one = new_job(task__options={"weights": str(WEIGHTS_FILE)}, memory__checkpointing="blocks", memory__base="fp8")
+    assert main([str(one.path)]) == 1
+    assert f"memory.swap_blocks = {blocks // 2} (now 0 of {blocks})" in read_status(one).error
+
+
+def test_events_that_are_none_of_ours_are_passed_over(new_job: Callable[..., Job]) -> None:
+    one = new_job()
+    sound = {"event": "train", "time": 1.0, "step": 1, "loss": 0.5, "samples_per_s": 2.0}
+    broken = [{"step": "far"}, {"step": None}, {"time": "now"}, {"loss": []}, {"samples_per_s": "many"}, {"event": 3},
+              {"step": math.inf}, {"eta_s": 10**400}]  # fmt: skip
+    lines = [json.dumps({**sound, **change}) for change in broken]
+    (one.path / "events.jsonl").write_text(
+        "\n".join([*lines, "[" * 100_000, json.dumps(sound), '{"event": "train", "step": 2}', ""])
+    )
+    assert [event["step"] for event in job_events(one)] == [2, 1]
+    assert loss_curve(job_events(one)).trained == [(1.0, 0.5)]
+    assert read_status(one).told()
 
 
 def test_plots_show_what_there_is(tmp_path: Path) -> None:
