@@ -81,7 +81,7 @@ class Cache:
         self._memory = _Memory(memory_bytes)
         self._waiting: dict[str, Tensors] = {}
         self._waiting_since = 0.0
-        self._digests = {tuple(row[:3]): row[3] for row in _rows(self._files) if isinstance(row, list)}
+        self._digests = {tuple(row[:3]): row[3] for row in _rows(self._files) if _is_file(row)}
 
     def __contains__(self, key: str) -> bool:
         """Tell whether an entry is there, written by whomever."""
@@ -218,7 +218,7 @@ class Cache:
         self._entries = {
             row["key"]: _Entry(row["key"], row["shard"], tuple(row["names"]), row["digest"])
             for row in _rows(self._index)
-            if isinstance(row, dict)
+            if _is_entry(row)
         }
         self._mark = mark
 
@@ -319,8 +319,25 @@ def _rows(path: Path) -> Iterator[Any]:
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n")[:-1]:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             yield json.loads(line)
+
+
+def _is_file(row: object) -> bool:
+    """Tell whether a line is a file's path, size, time and digest."""
+    return isinstance(row, list) and [type(item) for item in row] == [str, int, int, str]
+
+
+def _is_entry(row: object) -> bool:
+    """Tell whether a line is an entry's, and leads to no other folder."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("key", "shard", "digest")):
+        return False
+    names = row.get("names")
+    return (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and Path(row["shard"]).name == row["shard"]
+    )
 
 
 def _keys_in(path: Path) -> Iterator[str]:

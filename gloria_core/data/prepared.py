@@ -188,7 +188,7 @@ def read_prepared(path: Path) -> Prepared:
     """Read a prepared dataset; DatasetError where the file is damaged or of another version."""
     try:
         return read_dataclass(Prepared, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ConfigError) as error:
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DatasetError(f"The prepared dataset {path.name} cannot be read ({error}); prepare it again.") from error
 
 

@@ -136,6 +136,21 @@ def test_a_file_is_read_once_and_again_when_it_changed(tmp_path: Path) -> None:
     assert Cache(tmp_path / "cache").digest_of_file(source) != first
 
 
+def test_lines_that_are_none_of_ours_are_passed_over(tmp_path: Path) -> None:
+    first = Cache(tmp_path)
+    first.put("a", {"x": torch.zeros(1)})
+    first.flush()
+    entry = json.loads((tmp_path / "index.jsonl").read_text().strip())
+    broken: list[object] = [{}, {**entry, "names": 3}, {**entry, "names": [3]}, {**entry, "key": 3}]
+    broken += [{**entry, "key": "b", "shard": f"../shards/{entry['shard']}"}, [[1], 2, 3, 4], [1]]
+    for name in ("index.jsonl", "files.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.writelines([*(json.dumps(line) + "\n" for line in broken), "[" * 100_000 + "\n"])
+    again = Cache(tmp_path)
+    assert torch.equal(again.get("a")["x"], torch.zeros(1))
+    assert "b" not in again
+
+
 def test_memory_keeps_what_was_read_last(tmp_path: Path) -> None:
     cache = Cache(tmp_path, memory_bytes=100)
     for name in "abc":
