@@ -150,6 +150,12 @@ def at_least(name: str, value: float, low: float) -> None:
         raise ConfigError(f"{name} is {value}; it must be {low} or more.")
 
 
+def between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError where a setting is below ``low`` or above ``high``."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}; it must lie between {low} and {high}.")
+
+
 def positive(name: str, value: float) -> None:
     """Raise ConfigError where a setting is not above 0, or has no end."""
     if not 0 < value < math.inf:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..sampling.chunks import STRIDE
-from ..tables import at_least, one_of, positive, probability, read_dataclass
+from ..tables import at_least, between, one_of, positive, probability, read_dataclass
 from ..types import AnchorRole
 
 ROLES = tuple(str(role) for role in AnchorRole)
@@ -119,8 +119,10 @@ class FootageOptions:
         at_least("prefix_latents", self.prefix_latents, 1)
         at_least("sample_clips", self.sample_clips, 0)
         at_least("sample_steps", self.sample_steps, 1)
-        at_least("sample_seed", self.sample_seed, 0)
-        at_least("min_gap_s", self.min_gap_s, 0.0)
+        between("sample_seed", self.sample_seed, 0, 2**63)
+        between("sample_guidance", self.sample_guidance, -100.0, 100.0)
+        between("sample_audio_guidance", self.sample_audio_guidance, -100.0, 100.0)
+        between("min_gap_s", self.min_gap_s, 0.0, 1e6)
         positive("face_weight", self.face_weight)
         positive("regularisation_weight", self.regularisation_weight)
         for name in ("held_out", "superset", "drop_role", "drop_slot", "one_type", "prefix", "start_image",

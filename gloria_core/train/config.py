@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..tables import at_least, one_of, positive, probability, read_dataclass, read_table, write_toml
+from ..tables import at_least, between, one_of, positive, probability, read_dataclass, read_table, write_toml
 
 _TOO_MANY_MUON_STEPS = 100
 """As torch's Muon has it."""
@@ -48,7 +48,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         at_least("run.total_steps", self.total_steps, 1)
-        at_least("run.threads", self.threads, 1)
+        between("run.seed", self.seed, -(2**63), 2**64 - 1)
+        between("run.threads", self.threads, 1, 1024)
         at_least("run.prefetch", self.prefetch, 0)
         one_of("run.device", self.device, ("auto", "cpu", "cuda"))
         one_of("run.parallel", self.parallel, ("replicate", "shard"))
@@ -159,6 +160,7 @@ class SigmaConfig:
         positive("objective.sigmas.weight", self.weight)
         positive("objective.sigmas.shift", self.shift)
         positive("objective.sigmas.std", self.std)
+        between("objective.sigmas.mean", self.mean, -20.0, 20.0)
         if not 0.0 <= self.low < self.high <= 1.0:
             raise ConfigError(
                 f"objective.sigmas has low = {self.low} and high = {self.high}; noise levels need 0 <= low < high <= 1."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,9 @@ def test_guidance_needs_the_empty_text_and_says_so_before_the_training(ready: di
         ({"sample_steps": 0}, "sample_steps is 0"),
         ({"vae_device": "cuda:1"}, "vae_device is 'cuda:1'"),
         ({"sample_guidance": -1.0}, "guidance scale is -1"),
+        ({"sample_guidance": math.nan}, "sample_guidance is nan; it must lie between"),
+        ({"sample_seed": 2**64}, "sample_seed is 18446744073709551616; it must lie between"),
+        ({"min_gap_s": math.inf}, "min_gap_s is inf; it must lie between"),
     ],
 )
 def test_what_cannot_be_is_told_before_the_training(

@@ -53,6 +53,7 @@ def test_an_unknown_key_in_a_list_of_tables_is_named_in_full(tmp_path: Path) -> 
         ("[optim]\nkind = 'sgd'", "must be one of: adamw, muon"),
         ("[optim]\nema_decay = 1.0", "below 1"),
         ("[optim]\nlr = inf", "optim.lr is inf; it must be above 0 and finite"),
+        ("[[objective.sigmas]]\nmean = nan", "objective.sigmas.mean is nan; it must lie between"),
         ("[optim]\nlr = nan", "optim.lr is nan; it must be above 0"),
         ("[optim]\nweight_decay = -0.1", "optim.weight_decay is -0.1; it must be 0 or more"),
         ("[optim]\nmuon_steps = 100", "optim.muon_steps is 100; use 1 to 99"),
@@ -66,6 +67,12 @@ def test_an_unknown_key_in_a_list_of_tables_is_named_in_full(tmp_path: Path) -> 
 def test_a_wrong_value_is_told_with_its_rule(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(_write(tmp_path / "a.toml", f"{MINIMAL}{line}\n"))
+
+
+def test_a_seed_and_threads_that_cannot_be_are_told() -> None:
+    for run, told in (({"seed": 2**65}, "run.seed is"), ({"threads": 10**9}, "run.threads is")):
+        with pytest.raises(ConfigError, match=f"{told} .*it must lie between"):
+            from_table({"run": {"total_steps": 1, **run}, "task": {"target": "a:B"}})
 
 
 def test_a_missing_setting_a_missing_file_and_broken_toml_are_told(tmp_path: Path) -> None:
