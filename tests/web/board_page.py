@@ -151,6 +151,11 @@ class BoardPage:
         }"""
         self.page.wait_for_function(code, arg=[condition, board], timeout=15_000)
 
+    def shows(self, slot: str, path: str) -> None:
+        """Wait until a slot shows a picture of the input folder."""
+        name = path.rpartition("/")[2]
+        self.page.locator(f'[data-slot="{slot}"] img[src*="filename={name}&"]').wait_for(timeout=10_000)
+
     def drop(self, files: Mapping[str, bytes], on: str | list[float], index: int = 0, kind: str = "drop") -> None:
         """Drop files, or paste them, on an element or on a point of the page."""
         types = {"png": "image/png", "txt": "text/plain", "gloria": "", "jpg": "image/jpeg"}

@@ -105,6 +105,21 @@ def test_pictures_are_swapped_removed_and_brought_back(board: BoardPage, nano: d
     assert "is-bad" not in (board.slot("global").get_attribute("class") or "")
 
 
+def test_an_undo_shows_the_board_of_the_new_node(board: BoardPage, nano: dict[str, str]) -> None:
+    """The host makes its nodes anew; what is shown then is not what belonged to the node before, and can be changed."""
+    board.open(board_json({"global": nano["global"], "views.left": nano["views.left"]}))
+    board.page.wait_for_timeout(300)
+    board.slot("views.left").focus()
+    board.page.keyboard.press("Delete")
+    board.wait("!s.views")
+    board.page.wait_for_timeout(300)
+    board.page.keyboard.press("Control+z")
+    board.wait("s.views?.left")
+    board.shows("views.left", nano["views.left"])
+    board.drop_on("views.back", {"back.png": picture()})
+    board.wait("s.views.back")
+
+
 def test_a_picture_is_cropped(board: BoardPage, nano: dict[str, str], tmp_path: Path) -> None:
     board.open(board_json({"views.front": nano["views.front"]}))
     board.slot("views.front").click()

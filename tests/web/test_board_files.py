@@ -41,10 +41,16 @@ def test_bad_files_and_bad_text_are_told(board: BoardPage, nano: dict[str, str],
     assert "no board" in board.page.locator(".gloria-status").inner_text()
     board.drop_on("global", {"x.png": picture()})
     board.toast("no board")
+    board.page.locator(".gloria-called").fill("Nora")
+    board.page.locator(".gloria-called").press("Enter")
     assert board.text() == '{"views": ['  # nothing of what a person wrote is lost unasked
     board.page.locator("[data-tool=clear]").click()
     board.page.locator(".gloria-dialog .is-main").click()
     board.page.wait_for_function("app.graph._nodes[0].widgets[0].value === '{}'")
+    board.open({"version": 1, "views": {"front": 5}})
+    board.page.locator('[data-slot="views.front"] .gloria-message', has_text="is a number").wait_for()
+    board.open({"version": 1, "views": {"frnt": "front.png"}})
+    board.page.locator(".gloria-status.is-bad", has_text="There is no 'frnt'").wait_for()
 
 
 def test_a_character_is_saved_opened_and_imported(board: BoardPage, nano: dict[str, str], tmp_path: Path) -> None:

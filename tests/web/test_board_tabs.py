@@ -10,6 +10,8 @@ from tests.web.board_page import board_json, picture
 from tests.web.conftest import LOAD_MS, READY
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Route
+
     from tests.web.board_page import BoardPage
 
 pytestmark = [pytest.mark.host, pytest.mark.web]
@@ -60,6 +62,26 @@ def test_each_workflow_keeps_its_board(board: BoardPage, nano: dict[str, str]) -
     turn_to(board, 0)
     board.wait("s.name === 'B'")
     assert board.state() == second
+
+
+def test_a_picture_that_arrives_late_is_put_on_no_other_board(board: BoardPage, nano: dict[str, str]) -> None:
+    """Its board was closed while it was on its way: the artist is told, and the board that is open stays."""
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    board.open(board_json({"global": nano["global"]}, name="A"))
+    board.page.route("**/upload/image", hold)
+    board.drop_on("views.front", {"late.png": picture("olive")})
+    while not waiting:
+        board.page.wait_for_timeout(50)
+    board.open(board_json({"views.left": nano["views.left"]}, name="B"))
+    before = board.text()
+    waiting[0].continue_()
+    board.toast("This board is not open any more")
+    board.page.unroute("**/upload/image")
+    assert board.text() == before
 
 
 def test_the_pages_own_draft_brings_the_board_back(board: BoardPage, nano: dict[str, str]) -> None:

@@ -6,8 +6,10 @@ import { api } from "../../../scripts/api.js";
 import { ANCHOR_SET, addBoard } from "./board/boards.mjs";
 import { BoardHost } from "./board/host.mjs";
 import { stylesheet } from "./lib/dom.mjs";
+import { Panels } from "./shared/panels.mjs";
 
 const host = new BoardHost(app, api);
+const boards = new Panels(app, api, [ANCHOR_SET]);
 
 app.registerExtension({
   name: "gloria.anchor_board",
@@ -17,6 +19,9 @@ app.registerExtension({
   },
   /** @param {any} node */
   nodeCreated(node) {
-    if (node.comfyClass === ANCHOR_SET) addBoard(node, host);
+    if (node.comfyClass === ANCHOR_SET) boards.keep(addBoard(node, host));
+  },
+  afterConfigureGraph() {
+    requestAnimationFrame(() => boards.replaceOld());
   },
 });

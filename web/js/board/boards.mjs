@@ -19,6 +19,7 @@ let undone = { node: "", slot: "" };
  * Give a new node its board. Its text is the widget `board`, which stays hidden.
  * @param {any} node
  * @param {import("./host.mjs").BoardHost} host
+ * @returns {BoardView}
  */
 export function addBoard(node, host) {
   const state = node.widgets.find((/** @type {any} */ widget) => widget.name === STATE);
@@ -45,6 +46,7 @@ export function addBoard(node, host) {
     view.incoming.transfer(event.dataTransfer, null);
     return true;
   };
+  return view;
 }
 
 /**

@@ -36,6 +36,7 @@ class CropEditor {
     this.slot = slot;
     this.entry = entry;
     this.box = drawable(entry.crop);
+    this.asked = /** @type {object | null} */ (null); // the proposal that is waited for
     this.picture = element("img", { src: host.pictureUrl(entry.image), alt: entry.image, draggable: false });
     this.selection = element("div", { class: "gloria-selection", tabIndex: 0, role: "group", data: { handle: "move" },
       "aria-label": t("Crop. Arrow keys move it, Shift and an arrow key sizes it.") },
@@ -67,8 +68,9 @@ class CropEditor {
 
   /** @param {"body" | "head" | "whole"} preset */
   async #propose(preset) {
+    const asked = (this.asked = {});
     const found = await this.host.attempt(() => this.host.autocrop(this.entry.image, preset, this.slot));
-    if (found) this.#set(found.crop ? drawable(found.crop) : [...WHOLE], foundBy(found.by));
+    if (found && this.asked === asked) this.#set(found.crop ? drawable(found.crop) : [...WHOLE], foundBy(found.by));
   }
 
   /** @param {PointerEvent} event */
@@ -105,6 +107,7 @@ class CropEditor {
   /** @param {Crop} box @param {string} [note] */
   #set(box, note = "") {
     this.box = box;
+    this.asked = null;
     this.#draw(note);
   }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** What the board asks of the host: routes, uploads, pictures, messages, undo. */
 
+import { nodesOfType, rootOf } from "../lib/graph.mjs";
 import { t } from "../lib/words.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Board} Board */
@@ -101,6 +102,11 @@ export class BoardHost {
     const query = new URLSearchParams({ filename: image.slice(at + 1), subfolder: image.slice(0, Math.max(0, at)), type: "input" });
     if (!/\.jpe?g$/i.test(image)) query.set("preview", "webp;70");
     return this.api.apiURL(`/view?${query}`);
+  }
+
+  /** Tell whether a node is part of the open workflow: an undo and another workflow make all nodes anew. @param {any} node */
+  holds(node) {
+    return nodesOfType(rootOf(this.app), node.type).includes(node);
   }
 
   /** Let the host's undo know that something was written. */

@@ -2,7 +2,7 @@
 /** The anchor board of one node: shows the text of the widget `board`, and writes it. */
 
 import { cardLines, neighbour, summary, titleOf } from "../lib/board_layout.mjs";
-import { SLOTS, cleared, cropped, entryOf, filled, inputOf, put, read, swap, write } from "../lib/board_state.mjs";
+import { SLOTS, cleared, cropped, entryOf, filled, inputOf, put, read, swap, write, writtenFor } from "../lib/board_state.mjs";
 import { element, on } from "../lib/dom.mjs";
 import { t } from "../lib/words.mjs";
 import { Card } from "../shared/card.mjs";
@@ -20,7 +20,6 @@ import { listenToSlots } from "./slot_events.mjs";
 /** @typedef {import("./host.mjs").BoardHost} BoardHost */
 
 const LOOK_AFTER_MS = 250;
-let boards = 0;
 
 export class BoardView {
   /**
@@ -32,10 +31,11 @@ export class BoardView {
     this.node = node;
     this.widget = widget;
     this.host = host;
-    this.id = `board-${++boards}`;
+    this.id = `board-${Math.random()}`; // a drag may come from another window, which has boards of its own
     this.incoming = new Incoming(this);
     this.looks = /** @type {Record<string, any>} */ ({});
     this.looked = "";
+    this.refusal = ""; // of the text that was looked at
     this.analysis = /** @type {{name: string | null, problems: string[]} | null} */ (null);
     this.slots = SLOTS.map((slot) => new SlotView(slot));
     this.current = SLOTS[0];
@@ -46,7 +46,7 @@ export class BoardView {
     this.status = element("div", { class: "gloria-status", role: "status" });
     const grid = element("div", { class: "gloria-slots", role: "group", "aria-label": t("Anchor pictures") }, ...this.slots.map((view) => view.element));
     this.element = element("div", { class: "gloria-board" }, this.#toolbar(), grid, this.status, this.card.element, this.menu.element);
-    on(this.name, "change", () => this.commit({ ...this.board, name: this.name.value.trim() || undefined }));
+    on(this.name, "change", () => this.edit((board) => ({ ...board, name: this.name.value.trim() || undefined })));
     on(this.name, "keydown", (event) => event.stopPropagation());
     listenToSlots(this);
     this.refresh();
@@ -60,11 +60,13 @@ export class BoardView {
   /** Show what the widget and the connections say now. */
   refresh() {
     const { board, error } = read(this.widget.value);
+    this.element.dataset.node = String(this.node.id);
     if (document.activeElement !== this.name) this.name.value = board.name ?? "";
     for (const view of this.slots) this.#show(view, board);
     this.select(this.current);
-    this.status.title = this.status.textContent = error || this.#summary(board);
-    this.status.classList.toggle("is-bad", Boolean(error));
+    const problem = error || (this.looked === this.widget.value && this.refusal);
+    this.status.title = this.status.textContent = problem || this.#summary(board);
+    this.status.classList.toggle("is-bad", Boolean(problem));
     if (this.looked !== this.widget.value) this.#lookSoon();
   }
 
@@ -75,6 +77,7 @@ export class BoardView {
   commit(board) {
     const text = write(board);
     if (text === this.widget.value) return;
+    if (!this.host.holds(this.node)) return this.host.say(t("This board is not open any more. Nothing was put on it: open its workflow, and do it again."));
     this.widget.value = text;
     this.widget.callback?.(text);
     this.host.changed();
@@ -192,13 +195,9 @@ export class BoardView {
     const entry = entryOf(board, view.slot);
     const from = this.#source(inputOf(view.slot));
     const url = entry ? this.host.pictureUrl(entry.image) : "";
-    const look = this.#isSeen(view.slot, entry) ? this.looks[view.slot]?.told : null;
+    const seen = this.looks[view.slot];
+    const look = seen?.written === JSON.stringify(writtenFor(board, view.slot)) ? (seen?.told ?? null) : null;
     view.show({ entry, url, origin: from?.title ?? "", preview: from?.preview ?? "", look });
-  }
-
-  /** @param {string} slot @param {Entry | null} entry */
-  #isSeen(slot, entry) {
-    return entry && this.looks[slot]?.entry === JSON.stringify(entry);
   }
 
   /** What an input is connected to. @param {string} name */
@@ -228,15 +227,13 @@ export class BoardView {
     const text = this.widget.value;
     const { board, error } = read(text);
     this.looked = text;
-    if (error || !filled(board).length) return;
+    this.refusal = "";
+    if (error || write(board) === "{}") return;
     const found = await this.host.attempt(() => this.host.look(board));
     if (!found || text !== this.widget.value) return;
     this.analysis = found.analysis ?? null;
-    this.looks = Object.fromEntries(Object.entries(found.slots ?? {}).map(([slot, told]) => [slot, { told, entry: JSON.stringify(entryOf(board, slot)) }]));
+    this.looks = Object.fromEntries(Object.entries(found.slots ?? {}).map(([slot, told]) => [slot, { told, written: JSON.stringify(writtenFor(board, slot)) }]));
+    this.refusal = found.error ?? "";
     this.refresh();
-    if (found.error) {
-      this.status.textContent = found.error;
-      this.status.classList.add("is-bad");
-    }
   }
 }

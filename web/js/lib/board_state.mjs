@@ -47,14 +47,24 @@ export function write(board) {
 }
 
 /**
+ * Return what is written for a slot, whatever it is.
+ * @param {Board} board
+ * @param {string} slot
+ * @returns {unknown}
+ */
+export function writtenFor(board, slot) {
+  const [group, name] = slot.split(".");
+  return name ? board[group]?.[name] : board[group];
+}
+
+/**
  * Return what lies in a slot; null where it is empty.
  * @param {Board} board
  * @param {string} slot
  * @returns {Entry | null}
  */
 export function entryOf(board, slot) {
-  const [group, name] = slot.split(".");
-  const entry = name ? board[group]?.[name] : board[group];
+  const entry = /** @type {any} */ (writtenFor(board, slot));
   if (typeof entry === "string") return { image: entry };
   return isObject(entry) && typeof entry.image === "string" ? entry : null;
 }

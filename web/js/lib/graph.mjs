@@ -6,6 +6,14 @@ const SUBGRAPH_INPUT = "-10";
 const MOST_STEPS = 100;
 
 /**
+ * Return the workflow's graph, also where a subgraph is shown.
+ * @param {any} app the host's.
+ */
+export function rootOf(app) {
+  return app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+}
+
+/**
  * Return a node by its execution id, such as "12", or "5:2" for node 2 of the subgraph that node 5 shows.
  * @param {any} root the workflow's graph.
  * @param {string | number} id

@@ -2,13 +2,13 @@
 /** What is the same for all panels of one kind: how they are put on nodes and found again, and what they ask the host. */
 
 import { on } from "../lib/dom.mjs";
-import { nodesOfType } from "../lib/graph.mjs";
+import { nodesOfType, rootOf } from "../lib/graph.mjs";
 
 const MARGIN_PX = 8;
 
 /** @typedef {{node: any, element: HTMLElement, height: number}} Panel */
 
-/** @template {Panel} T */
+/** @template {{node: any, element: HTMLElement}} T */
 export class Panels {
   /** @type {WeakMap<object, T>} */
   #views = new WeakMap();
@@ -26,19 +26,24 @@ export class Panels {
 
   /**
    * Put a panel on its node: last, and never written into the workflow, as saved files hold their values by position.
-   * @param {T} view
+   * @param {T & Panel} view
    * @param {string} name of its widget.
    */
   put(view, name) {
-    this.#views.set(view.node, view);
+    this.keep(view);
     const height = () => view.height + 2 * MARGIN_PX;
     const options = { serialize: false, hideOnZoom: false, margin: MARGIN_PX, getMinHeight: height, getMaxHeight: height };
     view.node.addDOMWidget(name, `GLORIA_${name.toUpperCase()}`, view.element, options).serialize = false;
   }
 
+  /** Know a panel by its node. @param {T} view */
+  keep(view) {
+    this.#views.set(view.node, view);
+  }
+
   /** The workflow's graph, also where a subgraph is shown. */
   root() {
-    return this.app.rootGraph ?? this.app.graph?.rootGraph ?? this.app.graph;
+    return rootOf(this.app);
   }
 
   /**
