@@ -48,6 +48,10 @@ QUEUE = """async () => {
     await app.queuePrompt(0, 1);
     return ended;
 }"""
+ELSEWHERE = """type => { // another workflow's sampler with the same number has finished
+    const detail = { node: String(nodesOf(type)[0].id), output: { gloria_run: ["elsewhere"] } };
+    app.api.dispatchEvent(new CustomEvent("executed", { detail }));
+}"""
 TYPE = """([type, name, value]) => { // as if somebody had typed it
     const widget = input(type, name);
     widget.value = value;
@@ -172,6 +176,9 @@ def test_chunks_are_sampled_played_and_there_after_a_reload(
     assert page.evaluate("timeline().querySelector('.gloria-lane path').getAttribute('d').length") == drawn
     assert page.evaluate("timeline().querySelectorAll('.gloria-span').length") == 3
     queue(page)  # nothing has changed: the host has it in its cache, and tells no chunk
+    assert page.evaluate("states()") == ["done"] * NUM_CHUNKS
+    page.evaluate(ELSEWHERE, SAMPLER)
+    page.wait_for_timeout(700)
     assert page.evaluate("states()") == ["done"] * NUM_CHUNKS
     assert comfy_page.errors == []
 

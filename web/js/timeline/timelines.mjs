@@ -99,7 +99,7 @@ export class Timelines extends Panels {
   #executed(detail) {
     const run = detail?.output?.gloria_run?.[0];
     const view = run && this.of(nodeAt(this.root(), detail.node));
-    if (!view) return;
+    if (!view || !this.#isOurs(view, { run })) return;
     if (view.timeline.run !== run || view.timeline.phase !== "running") this.#ask(new Map([[run, [view]]]));
     else view.show(ended(view.timeline, "finished"));
   }

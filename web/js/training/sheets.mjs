@@ -95,7 +95,11 @@ export class Sheets {
     ask(t("Samples of {name}", { name: this.training?.name ?? "" }), [body, place], [{ label: t("Close"), value: null }], () => {
       const dialog = body.closest("dialog");
       dialog?.classList.add("is-wide");
-      if (dialog) on(dialog, "keydown", ({ key, target }) => target instanceof HTMLVideoElement || turn({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0));
+      const key = (/** @type {KeyboardEvent} */ event) => {
+        const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (way && !(event.target instanceof HTMLVideoElement)) turn(way);
+      };
+      if (dialog) on(dialog, "keydown", key);
     });
   }
 }

@@ -4,6 +4,7 @@
 import { on } from "../lib/dom.mjs";
 import { nodeAt } from "../lib/graph.mjs";
 import { FOLLOWERS, NEWEST, isLive, jobOf, none, told } from "../lib/training_state.mjs";
+import { t } from "../lib/words.mjs";
 import { Panels } from "../shared/panels.mjs";
 import { TrainingView } from "./view.mjs";
 
@@ -203,11 +204,21 @@ export class Trainings extends Panels {
     try {
       const request = { method: "POST", body: "{}", headers: { "Content-Type": "application/json" } };
       const answer = await this.api.fetchApi(path, request);
-      if (!answer.ok) return String((await answer.json()).error);
+      if (!answer.ok) return await refusal(answer);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
     }
     await this.#ask(name); // where nobody answers, the page itself says that the connection is lost
     return "";
   }
+}
+
+/**
+ * Return why the host refused; not every refusal is one of the pack, with a sentence.
+ * @param {Response} answer
+ * @returns {Promise<string>}
+ */
+async function refusal(answer) {
+  const is_ours = answer.headers.get("content-type")?.includes("json");
+  return (is_ours && (await answer.json()).error) || t("ComfyUI refused ({status}).", { status: answer.status });
 }
