@@ -81,7 +81,7 @@ def test_pictures_are_swapped_removed_and_brought_back(board: BoardPage, nano: d
     board.open(
         board_json({"global": {"image": nano["global"], "crop": [0, 0, 0.5, 1]}, "views.left": nano["views.left"]})
     )
-    before = board.state()
+    before = board.bring(420, 120, 0.9).state()
     board.slot("global").drag_to(board.slot("views.left"))
     board.wait(f"s.global?.image === '{nano['views.left']}'")
     swapped = board.state()
