@@ -309,7 +309,7 @@ def training(clip_vision: bool) -> dict[str, Any]:
     name = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors"
     umt5 = {"clip_name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "type": "wan", "device": "default"}
     links = {"model": ["1", 0], "vae": ["2", 0], "clip": ["3", 0]}
-    sizes = {"footage": "star", "resolution": "64x64", "fps": 0.0, "longest_frames": 33, "shortest_frames": 17}
+    sizes = {"footage": "noise", "resolution": "64x64", "fps": 0.0, "longest_frames": 33, "shortest_frames": 17}
     given = {**LORA, "weights": name, "rank": 2, "steps": 2, "frames": 17, "job": "pictures", "layers": "identity"}
     made: dict[str, Any] = {
         "1": {
@@ -329,7 +329,7 @@ def training(clip_vision: bool) -> dict[str, Any]:
 
 def test_a_lora_of_an_image_to_video_file_is_trained_by_the_nodes(host: Host) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (33, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
-    folder = host.base / "input" / "star"
+    folder = host.base / "input" / "noise"
     folder.mkdir()
     write_film(folder / "a.mp4", frames, 16)
     with pytest.raises(PromptError, match=r"connect Load CLIP Vision with clip_vision_h\.safetensors"):
@@ -340,7 +340,7 @@ def test_a_lora_of_an_image_to_video_file_is_trained_by_the_nodes(host: Host) ->
     assert any(key.endswith("lora_B.weight") and float(value.abs().max()) > 0 for key, value in changes.items())
     folder = host.base / "output" / "gloria_training"
     cache = Cache(folder / "cache")
-    [prepared] = [read_prepared(path) for path in cache.sets.glob("*.json")]
+    prepared = next(p for p in map(read_prepared, cache.sets.glob("*.json")) if [clip.id for clip in p.clips] == ["a"])
     [piece] = prepared.clips[0].pieces
     assert [opening.offset for opening in piece.openings] == [0, 1]
     assert cache.get(piece.seen_key)["rows"].shape == (257, 1280)

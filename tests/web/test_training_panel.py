@@ -92,7 +92,7 @@ def comfy_page(fresh_stage: Stage) -> ComfyPage:
 def job(fresh_stage: Stage) -> Iterator[Job]:
     """A job that the other set-ups on the same host do not use, with footage for it; it does not outlive its test."""
     folder = fresh_stage.host.base / "input" / "my-character"
-    if not folder.is_dir():
+    if not (folder / "take-4.mp4").is_file():  # of four clips one is held out; other tests need fewer
         write_folder(folder, CHARACTER, num_takes=4, num_chunks=6)
     made = Job(jobs(fresh_stage.host) / f"panel-{fresh_stage.name}")
     yield made
@@ -201,7 +201,8 @@ def test_a_training_that_goes_on_by_itself(comfy_page: ComfyPage, job: Job, tmp_
     press(page, "Resume")
     wait_for_state(page, "running")
     wait_for_points(page, done + 1)
-    assert steps_of(job) == list(range(1, steps_of(job)[-1] + 1)), "no step was lost or made twice"
+    steps = steps_of(job)
+    assert steps == list(range(1, len(steps) + 1)), "no step was lost or made twice"
     assert comfy_page.errors == []
 
 
