@@ -35,3 +35,7 @@ class LoraError(GloriaError):
 
 class DatasetError(GloriaError):
     """Footage for training, its manifest or its cache cannot be used."""
+
+
+class NothingHeldOutError(ConfigError):
+    """No clip is held out, or none any more."""

@@ -105,7 +105,7 @@ class TrainingTask(Protocol):
         ...
 
     def held_out(self, index: int) -> TrainBatch:
-        """Return a fixed batch of data that training never sees."""
+        """Return a fixed batch of data that training never sees; NothingHeldOutError where all of it is lost."""
         ...
 
     def sample_sheet(self, modules: Mapping[str, nn.Module], step: int, path: Path) -> None:

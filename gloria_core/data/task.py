@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..audio import branch_windows, silent_windows
 from ..checkpoint import inspect
 from ..config import AudioConfig, ModelConfig
-from ..errors import ConfigError, DatasetError
+from ..errors import ConfigError, DatasetError, NothingHeldOutError
 from ..sampling.chunks import STRIDE, num_latents_for
 from ..types import EXPRESSIONS, VIEWS, Anchor, AnchorRole, AnchorSet, AudioFeatures, TrainBatch
 from .anchor_pool import AnchorPool, Slot
@@ -133,7 +133,7 @@ class FootageTask:
         def draw() -> TrainBatch:
             sampler = self._sampler if trains else self._held
             if sampler is None:
-                raise ConfigError("No clip is held out; set held_out or held_out_ids.")
+                raise NothingHeldOutError("No clip is held out; set held_out or held_out_ids.")
             generator = _generator(seed, stream, index)
             return self._batch(sampler.draw(generator), generator, drops=trains)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..config import ModelConfig
-from ..errors import CheckpointError, ConfigError, GloriaError
+from ..errors import CheckpointError, ConfigError, GloriaError, NothingHeldOutError
 from ..events import EventLog
 from ..protocols import TrainingTask
 from ..types import TrainBatch
@@ -214,7 +214,11 @@ def held_out(state: TrainState, leg: _Leg) -> None:
     sums = torch.zeros(2, NUM_BINS, dtype=torch.float32, device=leg.world.device)
     with torch.no_grad(), averaged_for_use(state), _precision(leg.config, leg.world):
         for index in _own_share(leg):
-            batch = leg.task.held_out(index).on(leg.world.device)
+            try:
+                batch = leg.task.held_out(index).on(leg.world.device)
+            except NothingHeldOutError:
+                _log.warning("step %d: all held-out clips are damaged; the training goes on without them", state.step)
+                break
             generator = torch.Generator(leg.world.device).manual_seed(stream_seed(0, "held-out", index))
             drawn = objective.held_out_draw(batch, generator)
             losses = objective.clip_losses(state.modules, batch, drawn, leg.config.objective.padding_id)

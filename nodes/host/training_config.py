@@ -159,7 +159,12 @@ def check_startable(config: TrainConfig) -> None:
             f"{OPTIMISERS['AdamW, 8 bit (torchao)']!r}."
         )
     root, run = Path(folder_paths.get_output_directory()), config.run
-    for setting, path in (("output.file", Path(run.out) / config.output.file), ("run.init_from", Path(run.init_from))):
+    written = {
+        "output.file": Path(run.out) / config.output.file,
+        "run.init_from": Path(run.init_from),
+        "task.options.cache": Path(str(task.options.get("cache", ""))),
+    }
+    for setting, path in written.items():
         if str(path) != "." and not is_inside(path, root):
             raise ConfigError(
                 f"{setting} leads out of ComfyUI's output folder, which a node does not do; start the job from a "

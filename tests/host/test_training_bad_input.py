@@ -102,6 +102,7 @@ def test_a_job_that_cannot_go_on_says_why(host: Host, footage: Path) -> None:
         ("output", {"file": "/elsewhere/x"}),
         ("output", {"file": "../../../x"}),
         ("run", {"total_steps": 1, "init_from": "/elsewhere/x"}),
+        ("task", {"target": "gloria_core.data.task:FootageTask", "options": {"cache": "/elsewhere/cache"}}),
     ],
 )
 def test_a_job_that_somebody_has_sent_here_runs_nothing_of_theirs(

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_task import TinyTask
 
-from gloria_core.errors import CheckpointError, ConfigError, MediaError
+from gloria_core.errors import CheckpointError, ConfigError, MediaError, NothingHeldOutError
 from gloria_core.events import read_events
 from gloria_core.train import TrainConfig, TrainingError, latest_checkpoint, load_checkpoint, objective, train
 from gloria_core.train.__main__ import main
@@ -114,6 +114,19 @@ def test_samples_that_fail_are_told_and_end_no_training(
         (4, str(error)),
     ]
     assert read_events(events, "sample") == []
+
+
+def test_held_out_clips_that_are_lost_end_no_training(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_given: object) -> None:
+        raise NothingHeldOutError("No clip is held out.")
+
+    monkeypatch.setattr(TinyTask, "held_out", lost)
+    config = make_config(log__held_out_every=2, run__total_steps=4)
+    assert train(config).finished
+    assert read_events(Path(config.run.out) / "events.jsonl", "held_out") == []
+    assert "all held-out clips are damaged" in caplog.text
 
 
 def test_accumulation_equals_one_batch_of_all_clips() -> None:
