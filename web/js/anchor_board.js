@@ -16,12 +16,13 @@ app.registerExtension({
   setup() {
     stylesheet(new URL("../css/shared.css", import.meta.url));
     stylesheet(new URL("../css/anchor_board.css", import.meta.url));
+    boards.followGraphs();
   },
   /** @param {any} node */
   nodeCreated(node) {
     if (node.comfyClass === ANCHOR_SET) boards.keep(addBoard(node, host));
   },
   afterConfigureGraph() {
-    requestAnimationFrame(() => boards.replaceOld());
+    boards.replaceOldSoon();
   },
 });

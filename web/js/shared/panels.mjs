@@ -61,9 +61,19 @@ export class Panels {
     return nodes.map((node) => this.#views.get(node)).filter((view) => view !== undefined);
   }
 
+  /** Show the panels of the nodes that are there whenever the page turns to another graph, a new subgraph's among them. */
+  followGraphs() {
+    on(this.app.canvas.canvas, "litegraph:set-graph", () => this.replaceOldSoon());
+  }
+
+  /** Do so when the page has drawn. */
+  replaceOldSoon() {
+    requestAnimationFrame(() => this.replaceOld());
+  }
+
   /**
-   * Put panels in the place of those of nodes that are gone. When the host undoes it makes all nodes anew, and one of
-   * its two renderers goes on showing what belonged to the node that had the same number before.
+   * Put panels in the place of those of nodes that are gone. When the host undoes, or makes a subgraph, it makes nodes
+   * anew, and one of its two renderers goes on showing what belonged to the node that had the same number before.
    */
   replaceOld() {
     const views = this.all();

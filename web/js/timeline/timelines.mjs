@@ -25,6 +25,7 @@ export class Timelines extends Panels {
 
   /** Hear what the host tells. */
   listen() {
+    this.followGraphs();
     const heard = { "gloria.plan": planned, "gloria.progress": progressed, "gloria.chunk": chunked };
     for (const [type, change] of Object.entries(heard)) {
       on(this.api, type, ({ detail }) => this.#hear(type, detail, change));
@@ -49,7 +50,7 @@ export class Timelines extends Panels {
 
   /** Ask for the run of every sampler, once for each name. */
   fill() {
-    requestAnimationFrame(() => this.replaceOld());
+    this.replaceOldSoon();
     const byName = new Map();
     for (const view of this.all()) {
       view.refresh();

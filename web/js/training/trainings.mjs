@@ -40,6 +40,7 @@ export class Trainings extends Panels {
 
   /** Hear what the host tells. */
   listen() {
+    this.followGraphs();
     on(this.api, "gloria.training", ({ detail: { node, ...news } }) => this.#hear(node, news));
     on(this.api, "executed", ({ detail }) => {
       const news = detail?.output?.gloria_training?.[0];
@@ -72,7 +73,7 @@ export class Trainings extends Panels {
    */
   async fill(views = this.all()) {
     if (!views.length) return;
-    requestAnimationFrame(() => this.replaceOld());
+    this.replaceOldSoon();
     for (const view of views) view.wanted = this.#wanted(view);
     const wanted = new Set(views.map((view) => view.wanted).filter((name) => name !== null));
     const found = await Promise.all([...wanted].map((name) => this.#find(name)));
