@@ -92,8 +92,8 @@ class FootageTask:
         kept, out = ([clip for clip in clips if (clip.id in held) == is_out] for is_out in (False, True))
         if self.num_lost and not kept:
             raise DatasetError(
-                f"What was prepared is missing or damaged in the cache {options.cache}, {self.num_lost} things so far, "
-                "and no clip is left: prepare the dataset again (what is whole is not encoded again)."
+                f"What was prepared is missing or damaged in the cache, {self.num_lost} things so far, and no clip is "
+                "left: prepare the dataset again (what is whole is not encoded again)."
             )
         self._sampler = Sampler(kept, lengths, options, self._pool)
         self._held = Sampler(out, lengths, options, self._pool) if out else None
