@@ -254,10 +254,10 @@ def test_a_finished_training_and_one_that_watches_it(comfy_page: ComfyPage, job:
     for _ in range(2):
         for type_ in (TRAIN, WATCH):
             page.wait_for_function(f"() => state('{type_}') === 'finished' && points('raw', '{type_}') === 4")
-        assert page.evaluate("part('part').ariaValueNow") == "100"
+        page.wait_for_function("() => part('part').ariaValueNow === '100'")
         assert page.get_by_role("button", name="Resume", exact=True).count() == 0
         assert page.evaluate(QUEUE) == "success"  # nothing is trained again
-        assert page.evaluate("state('GloriaTrainLoRA')") == "finished"
+        page.wait_for_function("() => state('GloriaTrainLoRA') === 'finished'")
         page = reloaded(comfy_page)
     assert "training_panel" not in json.dumps(comfy_page.prompt())
     page.wait_for_function("() => state('GloriaTrainLoRA') === 'finished'")
