@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.web.page_scripts import FIND, QUEUE, TYPE
+
 if TYPE_CHECKING:
     from conftest import ComfyPage, Host, Stage
     from playwright.sync_api import Page
@@ -19,16 +21,7 @@ SAMPLER, SCHEDULE = "GloriaChunkedLongSampler", "GloriaPromptSchedule"
 PROMPTS = "0:00 faces the camera, happy\n0:02.06 turns to the left, happy / 0:04.5 faces the camera, sad"
 NUM_CHUNKS = 4  # of 5 s
 
-FIND = """() => {
-    window.nodesOf = type => { // those in subgraphs too
-        const graphs = [app.rootGraph ?? app.graph], found = [];
-        for (const graph of graphs) for (const node of graph.nodes ?? graph._nodes) {
-            if (node.type === type) found.push(node);
-            if (node.subgraph && !graphs.includes(node.subgraph)) graphs.push(node.subgraph);
-        }
-        return found;
-    };
-    window.input = (type, name, place = 0) => nodesOf(type)[place].widgets.find(widget => widget.name === name);
+LOOK = """() => {
     window.timeline = (place = 0) => input("GloriaChunkedLongSampler", "chunk_timeline", place).element;
     window.cells = (place = 0) => [...timeline(place).querySelectorAll(".gloria-cell")];
     window.states = (place = 0) => cells(place).map(cell => cell.dataset.state);
@@ -40,22 +33,9 @@ FOLLOW = """place => {
     window.follower = new MutationObserver(look);
     window.follower.observe(timeline(place), { subtree: true, childList: true, attributes: true });
 }"""
-QUEUE = """async () => {
-    const ended = new Promise(done => {
-        for (const [type, how] of [["execution_success", "success"], ["execution_error", "error"]])
-            app.api.addEventListener(type, event => done(event.detail.exception_message ?? how), { once: true });
-    });
-    await app.queuePrompt(0, 1);
-    return ended;
-}"""
 ELSEWHERE = """type => { // another workflow's sampler with the same number has finished
     const detail = { node: String(nodesOf(type)[0].id), output: { gloria_run: ["elsewhere"] } };
     app.api.dispatchEvent(new CustomEvent("executed", { detail }));
-}"""
-TYPE = """([type, name, value]) => { // as if somebody had typed it
-    const widget = input(type, name);
-    widget.value = value;
-    widget.callback?.(value);
 }"""
 SHOW = """place => { // the timeline into the middle of the page
     const box = timeline(place).getBoundingClientRect(), view = app.canvas.ds;
@@ -94,6 +74,7 @@ def example(run: str) -> dict[str, Any]:
 def opened(shown: ComfyPage, run: str, workflow: dict[str, Any] | None = None) -> Page:
     page = shown.page
     page.evaluate(FIND)
+    page.evaluate(LOOK)
     shown.open_workflow(workflow or example(run))
     if workflow is None:
         for name, value in {"seconds": 5, "steps": 2, "run": run}.items():
@@ -269,4 +250,14 @@ def test_two_samplers_one_of_them_in_a_subgraph(comfy_page: ComfyPage, run: str)
     assert spans[:2] == ["faces the camera, happy", "turns to the left, happy"], (
         "the schedule lies outside of the subgraph"
     )
+    page.evaluate(
+        """type => { // open the subgraph where its node is
+            const { graph, pos } = nodesOf(type)[1], view = app.canvas.ds;
+            app.canvas.openSubgraph(graph, (app.rootGraph ?? app.graph)._nodes.find(node => node.subgraph === graph));
+            [view.scale, view.offset[0], view.offset[1]] = [0.6, 300 - pos[0], 200 - pos[1]];
+            app.canvas.setDirty(true, true);
+        }""",
+        SAMPLER,
+    )
+    page.wait_for_function("() => timeline(1).isConnected")  # not that of the node which the subgraph was made of
     assert comfy_page.errors == []

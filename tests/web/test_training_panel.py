@@ -14,6 +14,7 @@ import pytest
 from gloria_core.train.job import Job
 from tests.core.data.footage import write_folder
 from tests.host.trainings import CHARACTER, jobs, steps_of
+from tests.web.page_scripts import FIND, QUEUE, TYPE
 
 if TYPE_CHECKING:
     from conftest import ComfyPage, Stage
@@ -34,26 +35,12 @@ QUICK = {
     "more_settings": "log.log_every = 1\nlog.held_out_every = 2",
 }  # fmt: skip
 
-FIND = """() => {
-    window.nodesOf = type => { // those in subgraphs too
-        const graphs = [app.rootGraph ?? app.graph], found = [];
-        for (const graph of graphs) for (const node of graph.nodes ?? graph._nodes) {
-            if (node.type === type) found.push(node);
-            if (node.subgraph && !graphs.includes(node.subgraph)) graphs.push(node.subgraph);
-        }
-        return found;
-    };
-    window.input = (type, name, place = 0) => nodesOf(type)[place].widgets.find(widget => widget.name === name);
+LOOK = """() => {
     window.panel = (type, place = 0) => input(type, "training_panel", place).element;
     window.state = (type, place = 0) => panel(type, place).dataset.state;
     window.points = (layer, type = "GloriaTrainLoRA") =>
         (panel(type).querySelector(`.is-${layer}`).getAttribute("d") ?? "").split(/[ML]/).length - 1;
     window.part = (name, type = "GloriaTrainLoRA") => panel(type).querySelector(`.gloria-${name}`);
-}"""
-TYPE = """([type, name, value]) => { // as if somebody had typed it
-    const widget = input(type, name);
-    widget.value = value;
-    widget.callback?.(value);
 }"""
 SHOW = """type => { // the node's end, where the panel is, into view
     const [node] = nodesOf(type), view = app.canvas.ds;
@@ -66,13 +53,9 @@ KEEP = """() => { // the page keeps what is open when somebody has changed it
     const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
     (tracker.captureCanvasState ?? tracker.checkState).call(tracker);
 }"""
-QUEUE = """async () => {
-    const ended = new Promise(done => {
-        for (const [type, how] of [["execution_success", "success"], ["execution_error", "error"]])
-            app.api.addEventListener(type, event => done(event.detail.exception_message ?? how), { once: true });
-    });
-    await app.queuePrompt(0, 1);
-    return ended;
+HEAR_TEXTS = """() => { // the last text below each node
+    window.texts = {};
+    app.api.addEventListener("progress_text", ({ detail }) => { texts[detail.nodeId] = detail.text; });
 }"""
 ADD_WATCH = """type => { // one that gets its job's name from the training, inside a subgraph
     const [train] = nodesOf("GloriaTrainLoRA"), watch = LiteGraph.createNode(type);
@@ -115,6 +98,7 @@ def example() -> dict[str, Any]:
 def opened(shown: ComfyPage, **inputs: Any) -> Page:
     page = shown.page
     page.evaluate(FIND)
+    page.evaluate(LOOK)
     shown.open_workflow(example())
     for name, value in inputs.items():
         page.evaluate(TYPE, [TRAIN, name, value])
@@ -141,6 +125,7 @@ def reloaded(shown: ComfyPage) -> Page:
     page.reload()
     page.wait_for_function("count => window.app?.graph?._nodes.length === count", arg=count, timeout=90_000)
     page.evaluate(FIND)
+    page.evaluate(LOOK)
     show(page)
     return page
 
@@ -250,7 +235,9 @@ def test_a_finished_training_and_one_that_watches_it(comfy_page: ComfyPage, job:
     page = opened(comfy_page, **QUICK, job=f"{job.name}-finished", steps=4, wait=True)
     page.evaluate(ADD_WATCH, WATCH)
     page.wait_for_timeout(700)
+    page.evaluate(HEAR_TEXTS)
     assert page.evaluate(QUEUE) == "success"
+    assert "clips in" in page.evaluate("texts[nodesOf('GloriaPrepareDataset')[0].id]"), "what was prepared stays below"
     for _ in range(2):
         for type_ in (TRAIN, WATCH):
             page.wait_for_function(f"() => state('{type_}') === 'finished' && points('raw', '{type_}') === 4")
@@ -271,6 +258,7 @@ def test_a_finished_training_and_one_that_watches_it(comfy_page: ComfyPage, job:
     page.screenshot(path=str(tmp_path / "samples.png"))
     page.keyboard.press("Escape")
     assert dialog.count() == 0
+    page.mouse.move(0, 0)  # away from the sheet, whose film plays under the pointer
     picture(page, tmp_path / "finished.png")
     asked: list[str] = []
     page.on("request", lambda request: note(asked, request))

@@ -3,6 +3,7 @@
 
 import { nodesOfType, rootOf } from "../lib/graph.mjs";
 import { t } from "../lib/words.mjs";
+import { changed } from "../shared/panels.mjs";
 
 /** @typedef {import("../lib/board_state.mjs").Board} Board */
 
@@ -111,10 +112,7 @@ export class BoardHost {
 
   /** Let the host's undo know that something was written. */
   changed() {
-    const tracker = this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    if (tracker?.captureCanvasState) tracker.captureCanvasState();
-    else tracker?.checkState?.();
-    this.app.graph?.setDirtyCanvas?.(true, true);
+    changed(this.app);
   }
 
   /**

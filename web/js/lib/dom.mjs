@@ -38,6 +38,21 @@ export function on(target, type, hear, options) {
 }
 
 /**
+ * Return what asks for a drawing: once at the next frame, however often it is asked before.
+ * @param {() => void} draw
+ * @returns {() => void}
+ */
+export function onceAFrame(draw) {
+  let frame = 0;
+  return () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      draw();
+    });
+  };
+}
+
+/**
  * Add a style sheet to the page, once.
  * @param {URL | string} url its address.
  */

@@ -85,10 +85,7 @@ export class Panels {
 
   /** Let the host's undo know that something was written. */
   changed() {
-    const tracker = this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    if (tracker?.captureCanvasState) tracker.captureCanvasState();
-    else tracker?.checkState?.();
-    this.app.graph?.setDirtyCanvas?.(true, true);
+    changed(this.app);
   }
 
   /**
@@ -104,6 +101,14 @@ export class Panels {
       throw error;
     }
   }
+}
+
+/** Let the host's undo know that something was written. @param {any} app the host's. */
+export function changed(app) {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  if (tracker?.captureCanvasState) tracker.captureCanvasState();
+  else tracker?.checkState?.();
+  app.graph?.setDirtyCanvas?.(true, true);
 }
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 /** One sampler's timeline: its elements, kept in step with what is known of the run and with the graph. */
 
-import { element, on, write } from "../lib/dom.mjs";
+import { element, on, onceAFrame, write } from "../lib/dom.mjs";
 import * as layout from "../lib/timeline_layout.mjs";
 import { asked, chooseTake, rollAgain, takeBack } from "../lib/timeline_reroll.mjs";
 import { empty, progressOf, shownState } from "../lib/timeline_state.mjs";
@@ -36,7 +36,7 @@ export class TimelineView {
   /** @type {HTMLButtonElement[]} */
   #cells = [];
   #current = 0;
-  #frame = 0;
+  #later = onceAFrame(() => this.#render());
 
   /**
    * @param {any} node
@@ -93,14 +93,6 @@ export class TimelineView {
   /** Look at the graph again: what is connected, and what stands in the inputs. */
   refresh() {
     this.#later();
-  }
-
-  /** Draw once, however many events came since the last frame. */
-  #later() {
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
-      this.#render();
-    });
   }
 
   #render() {

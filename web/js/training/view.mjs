@@ -1,7 +1,7 @@
 // @ts-check
 /** One node's training panel: its elements, kept in step with what is known of the job. */
 
-import { element, on, write } from "../lib/dom.mjs";
+import { element, on, onceAFrame, write } from "../lib/dom.mjs";
 import * as layout from "../lib/training_layout.mjs";
 import { canResume, isLive, none } from "../lib/training_state.mjs";
 import { t } from "../lib/words.mjs";
@@ -26,7 +26,7 @@ export class TrainingView {
   told_s = 0;
   /** Height that the node was given for it. */
   fitted = EMPTY_PX;
-  #frame = 0;
+  #later = onceAFrame(() => this.#render());
   #height = EMPTY_PX;
   #refusal = "";
 
@@ -74,14 +74,6 @@ export class TrainingView {
     if (training.state !== this.training.state) this.#refusal = "";
     this.training = training;
     this.#later();
-  }
-
-  /** Draw once, however much was told since the last frame. */
-  #later() {
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
-      this.#render();
-    });
   }
 
   #render() {
